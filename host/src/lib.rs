@@ -1,0 +1,10 @@
+//! guard-host as a library: everything behind the command line.
+//!
+//! Data's way through the house: recipe (text) → plan → engine stage → [network, batch] → plugin method → scalar or tensor
+//! → engine → run directory → report. No step back up.
+#![forbid(unsafe_code)]
+
+pub mod network;
+pub mod plugin;
+pub mod random;
+pub mod run;

@@ -1,0 +1,270 @@
+//! The plugins of a run, and which of them offers a method.
+
+use super::{
+    call::{Context, Hosted},
+    file::inspect,
+    locate::Locator,
+};
+use guard_sdk::{
+    Error, Result,
+    abi::{
+        calls::{AttackInstance, ObjectiveInstance, RegularizerInstance},
+        library::Library,
+    },
+    manifest::{Kind, Manifest, MethodEntry},
+};
+use std::{
+    cell::RefCell,
+    path::{Path, PathBuf},
+    rc::Rc,
+};
+
+/// A loaded plugin.
+pub struct Loaded {
+    /// Where its file is.
+    pub path: PathBuf,
+    /// The file's BLAKE3 sum, in hexadecimal.
+    pub blake3: String,
+    /// What it says of itself.
+    pub manifest: Manifest,
+    library: Library,
+}
+
+impl Loaded {
+    /// Looks at the file, then loads it.
+    ///
+    /// # Errors
+    /// If it is no plugin, or not one for this host. The message is a sentence that names the file.
+    pub fn open(path: &Path) -> Result<Self> {
+        let named = |error: Error| prefixed(error, path);
+        let inspection = inspect(path).map_err(named)?;
+        inspection.check().map_err(named)?;
+        let library = Library::open(path).map_err(named)?;
+        Ok(Self { path: path.to_path_buf(), blake3: inspection.blake3, manifest: inspection.manifest, library })
+    }
+
+    fn offers(&self, kind: Kind, name: &str) -> bool {
+        self.manifest.methods.iter().any(|method| method.kind == kind && method.name == name)
+    }
+
+    /// The JSON Schema of a method's options.
+    ///
+    /// # Errors
+    /// If the plugin does not offer the method through an interface of this host.
+    pub fn schema(&self, kind: Kind, name: &str) -> Result<serde_json::Value> {
+        self.library.schema(kind, name).map_err(|error| prefixed(error, &self.path))
+    }
+}
+
+/// "plugin `file` was built for ...": the file before a message that continues the sentence.
+fn prefixed(mut error: Error, path: &Path) -> Error {
+    error.message = format!("plugin `{}` {}", path.display(), error.message);
+    error
+}
+
+/// All plugins of a run, and the methods they asked the host for.
+pub struct Plugins {
+    locator: Locator,
+    loaded: Vec<Loaded>,
+    attacks: RefCell<Vec<Rc<RefCell<Hosted<AttackInstance>>>>>,
+    regularizers: RefCell<Vec<Rc<RefCell<Hosted<RegularizerInstance>>>>>,
+}
+
+impl Plugins {
+    /// None yet; names are looked up with `locator`.
+    pub fn new(locator: Locator) -> Self {
+        Self { locator, loaded: Vec::new(), attacks: RefCell::default(), regularizers: RefCell::default() }
+    }
+
+    /// Loads the plugin that `request` names: see [`Locator::find`]. Loading it twice is the same as once.
+    ///
+    /// # Errors
+    /// If it is not found, no plugin, not one for this host, or another file with the same id is loaded.
+    pub fn load(&mut self, request: &str) -> Result<&Loaded> {
+        let path = self.locator.find(request).map_err(|error| prefixed(error, Path::new(request)))?;
+        if let Some(known) = self.loaded.iter().position(|loaded| loaded.path == path) {
+            return Ok(&self.loaded[known]);
+        }
+        let loaded = Loaded::open(&path)?;
+        if let Some(other) = self.loaded.iter().find(|other| other.manifest.id == loaded.manifest.id) {
+            let (id, other) = (&loaded.manifest.id, other.path.display());
+            let message = format!("plugin `{}` calls itself `{id}`, as does `{other}`, which is loaded already", path.display());
+            return Err(Error::with_code("duplicate", message).help("load one of them"));
+        }
+        self.loaded.push(loaded);
+        Ok(&self.loaded[self.loaded.len() - 1])
+    }
+
+    /// The loaded plugins, in the order of loading.
+    pub fn loaded(&self) -> &[Loaded] {
+        &self.loaded
+    }
+
+    /// Where plugins are looked for.
+    pub fn locator(&self) -> &Locator {
+        &self.locator
+    }
+
+    /// Makes sure that a plugin with the method is loaded: if none is, the manifests of the libraries in the locator's
+    /// folders are read.
+    ///
+    /// # Errors
+    /// If no plugin offers it. The help names the nearest method.
+    pub fn require(&mut self, kind: Kind, name: &str) -> Result<()> {
+        let (plugin, method) = split(name);
+        if self.find(kind, name).is_ok() || self.offering(kind, name).len() > 1 {
+            return self.find(kind, name).map(|_| ());
+        }
+        let offered: Vec<(PathBuf, Manifest)> = self
+            .locator
+            .libraries()
+            .into_iter()
+            .filter_map(|path| Some((path.clone(), inspect(&path).ok()?.manifest)))
+            .filter(|(_, manifest)| plugin.is_none_or(|plugin| plugin == manifest.id))
+            .collect();
+        let fitting = offered
+            .iter()
+            .find(|(_, manifest)| manifest.methods.iter().any(|entry| entry.kind == kind && entry.name == method));
+        if let Some((path, _)) = fitting {
+            return self.load(&path.display().to_string()).map(|_| ());
+        }
+        let beside = offered.iter().flat_map(|(_, manifest)| &manifest.methods);
+        let known: Vec<&MethodEntry> = self.loaded.iter().flat_map(|loaded| &loaded.manifest.methods).chain(beside).collect();
+        Err(self.unknown(kind, name, &known))
+    }
+
+    fn unknown(&self, kind: Kind, name: &str, known: &[&MethodEntry]) -> Error {
+        let error = Error::with_code("unknown-method", format!("no plugin offers the {kind} `{name}`"));
+        let mut names: Vec<&str> = known.iter().filter(|method| method.kind == kind).map(|method| method.name.as_str()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let nearest = names
+            .iter()
+            .map(|other| (strsim::damerau_levenshtein(name, other), other))
+            .filter(|(distance, other)| *distance <= 1 + other.len() / 3)
+            .min();
+        match (nearest, names.is_empty()) {
+            (Some((_, nearest)), _) => error.help(format!("did you mean `{nearest}`?")),
+            (None, false) => error.help(format!("there are: {}", names.join(", "))),
+            (None, true) => error.help("load a plugin that does, with `--plugin FILE` or the recipe's `plugins`"),
+        }
+    }
+
+    fn offering(&self, kind: Kind, name: &str) -> Vec<&Loaded> {
+        let (plugin, method) = split(name);
+        self.loaded
+            .iter()
+            .filter(|loaded| loaded.offers(kind, method) && plugin.is_none_or(|id| id == loaded.manifest.id))
+            .collect()
+    }
+
+    /// The loaded plugin that offers a method; `name` is `curvature` or, to tell two plugins apart, `guard.curv/curvature`.
+    ///
+    /// # Errors
+    /// If none does, or several do.
+    pub fn find(&self, kind: Kind, name: &str) -> Result<&Loaded> {
+        let offering = self.offering(kind, name);
+        match offering.as_slice() {
+            [one] => Ok(one),
+            [] => {
+                let known: Vec<&MethodEntry> = self.loaded.iter().flat_map(|loaded| &loaded.manifest.methods).collect();
+                Err(self.unknown(kind, name, &known))
+            }
+            [first, ..] => {
+                let ids: Vec<_> = offering.iter().map(|loaded| format!("`{}`", loaded.manifest.id)).collect();
+                Err(Error::with_code("ambiguous-method", format!("the {kind} `{name}` is offered by {}", ids.join(" and ")))
+                    .help(format!("write `{}/{name}`", first.manifest.id)))
+            }
+        }
+    }
+
+    /// The JSON Schema of a method's options.
+    ///
+    /// # Errors
+    /// If no loaded plugin offers it.
+    pub fn schema(&self, kind: Kind, name: &str) -> Result<serde_json::Value> {
+        self.find(kind, name)?.schema(kind, split(name).1)
+    }
+
+    /// Makes a regularizer; `label` is its name in logs and random streams.
+    ///
+    /// # Errors
+    /// If no loaded plugin offers it, or it refuses the options.
+    pub fn regularizer(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<RegularizerInstance>> {
+        self.make(Kind::Regularizer, context, name, label, |loaded, services, method| {
+            loaded.library.regularizer(services, method, options)
+        })
+    }
+
+    /// Makes an attack; see [`Plugins::regularizer`].
+    ///
+    /// # Errors
+    /// If no loaded plugin offers it, or it refuses the options.
+    pub fn attack(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<AttackInstance>> {
+        self.make(Kind::Attack, context, name, label, |loaded, services, method| loaded.library.attack(services, method, options))
+    }
+
+    /// Makes an objective; see [`Plugins::regularizer`].
+    ///
+    /// # Errors
+    /// If no loaded plugin offers it, or it refuses the options.
+    pub fn objective(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<ObjectiveInstance>> {
+        self.make(Kind::Objective, context, name, label, |loaded, services, method| {
+            loaded.library.objective(services, method, options)
+        })
+    }
+
+    fn make<T>(
+        &self,
+        kind: Kind,
+        context: &Context,
+        name: &str,
+        label: &str,
+        create: impl FnOnce(&Loaded, &guard_sdk::Services, &str) -> Result<T>,
+    ) -> Result<Hosted<T>> {
+        let loaded = self.find(kind, name)?;
+        let method = split(name).1;
+        let who = format!("plugin `{}`, {kind} `{method}`", loaded.manifest.id);
+        Hosted::create(who, label, context, |services| create(loaded, services, method))
+    }
+
+    /// Keeps an attack that a plugin asked for; the key is its handle.
+    pub(super) fn keep_attack(&self, attack: Hosted<AttackInstance>) -> u64 {
+        keep(&self.attacks, attack)
+    }
+
+    /// Keeps a regularizer that a plugin asked for; the key is its handle.
+    pub(super) fn keep_regularizer(&self, regularizer: Hosted<RegularizerInstance>) -> u64 {
+        keep(&self.regularizers, regularizer)
+    }
+
+    /// The attack behind a handle.
+    pub(super) fn kept_attack(&self, key: u64) -> Result<Rc<RefCell<Hosted<AttackInstance>>>> {
+        kept(&self.attacks, key)
+    }
+
+    /// The regularizer behind a handle.
+    pub(super) fn kept_regularizer(&self, key: u64) -> Result<Rc<RefCell<Hosted<RegularizerInstance>>>> {
+        kept(&self.regularizers, key)
+    }
+}
+
+type Kept<T> = RefCell<Vec<Rc<RefCell<Hosted<T>>>>>;
+
+fn keep<T>(all: &Kept<T>, hosted: Hosted<T>) -> u64 {
+    let mut all = all.borrow_mut();
+    all.push(Rc::new(RefCell::new(hosted)));
+    all.len() as u64 - 1
+}
+
+fn kept<T>(all: &Kept<T>, key: u64) -> Result<Rc<RefCell<Hosted<T>>>> {
+    all.borrow().get(key as usize).cloned().ok_or_else(|| Error::with_code("interface", format!("there is no method with handle {key}")))
+}
+
+/// `guard.curv/curvature` as plugin and method.
+fn split(name: &str) -> (Option<&str>, &str) {
+    match name.split_once('/') {
+        Some((plugin, method)) => (Some(plugin), method),
+        None => (None, name),
+    }
+}

@@ -1,0 +1,73 @@
+//! The host's services for one call of one method.
+
+use super::call::Context;
+use guard_sdk::{
+    Batch, Budget, Device, Error, Level, Network, Result, Step, Tensor,
+    services::{Draw, ServicesBackend},
+};
+
+pub(super) struct HostServices<'a> {
+    pub context: Context<'a>,
+    /// The calling method's name in logs and random streams.
+    pub label: &'a str,
+}
+
+impl HostServices<'_> {
+    /// The label of a method that this one asked for.
+    fn inner(&self, name: &str) -> String {
+        format!("{}/{name}", self.label)
+    }
+}
+
+impl ServicesBackend for HostServices<'_> {
+    fn log(&self, level: Level, message: &str) {
+        self.context.recorder.log(level, &format!("{}: {message}", self.label));
+    }
+
+    fn metric(&self, name: &str, value: &Tensor) -> Result<()> {
+        self.context.recorder.metric(&format!("{}/{name}", self.label), value);
+        Ok(())
+    }
+
+    fn cancelled(&self) -> bool {
+        self.context.recorder.cancelled()
+    }
+
+    fn progress(&self, fraction: f64) {
+        self.context.recorder.progress(fraction);
+    }
+
+    fn device(&self) -> Device {
+        self.context.device
+    }
+
+    fn random(&self, draw: &Draw) -> Result<Tensor> {
+        Ok(self.context.random.random(self.label, self.context.iteration, draw)?.to_device(self.context.device))
+    }
+
+    fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
+        let attack = self.context.plugins.attack(&self.context, name, &self.inner(name), options)?;
+        Ok(self.context.plugins.keep_attack(attack))
+    }
+
+    fn regularizer(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
+        let regularizer = self.context.plugins.regularizer(&self.context, name, &self.inner(name), options)?;
+        Ok(self.context.plugins.keep_regularizer(regularizer))
+    }
+
+    fn perturb(&self, key: u64, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+        let attack = self.context.plugins.kept_attack(key)?;
+        let mut attack = attack.try_borrow_mut().map_err(|_| busy(self.label))?;
+        attack.perturb(&self.context.at(step.iteration, step.iterations), network, batch, budget)
+    }
+
+    fn penalty(&self, key: u64, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
+        let regularizer = self.context.plugins.kept_regularizer(key)?;
+        let mut regularizer = regularizer.try_borrow_mut().map_err(|_| busy(self.label))?;
+        regularizer.penalty(&self.context.at(step.iteration, step.iterations), network, batch)
+    }
+}
+
+fn busy(label: &str) -> Error {
+    Error::with_code("busy", format!("`{label}` called a method that is running already"))
+}

@@ -1,0 +1,130 @@
+// What tch does not offer, over libtorch's C++ interface. Every function is noexcept: an exception becomes a message
+// that the caller frees with guard_shim_free, and null means success.
+
+#include <ATen/ATen.h>
+#include <ATen/CPUGeneratorImpl.h>
+#include <ATen/Context.h>
+#include <ATen/Parallel.h>
+#include <ATen/ThreadLocalState.h>
+#include <c10/core/UndefinedTensorImpl.h>
+#include <torch/csrc/autograd/autograd.h>
+
+#include <cstdint>
+#include <cstring>
+#include <exception>
+#include <mutex>
+#include <new>
+
+namespace {
+
+char *copy_message(const char *text) noexcept {
+  const size_t length = std::strlen(text) + 1;
+  char *copy = static_cast<char *>(std::malloc(length));
+  if (copy != nullptr) std::memcpy(copy, text, length);
+  return copy;
+}
+
+template <typename F> char *guarded(F &&body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error &error) {
+    return copy_message(error.what_without_backtrace());
+  } catch (const std::exception &error) {
+    return copy_message(error.what());
+  } catch (...) {
+    return copy_message("unknown C++ exception");
+  }
+}
+
+} // namespace
+
+extern "C" {
+
+void guard_shim_free(char *message) noexcept { std::free(message); }
+
+void guard_shim_release(void *tensor) noexcept { delete static_cast<at::Tensor *>(tensor); }
+
+// The address of an object that exists once per libtorch.
+uintptr_t guard_shim_symbol() noexcept {
+  return reinterpret_cast<uintptr_t>(c10::UndefinedTensorImpl::singleton());
+}
+
+// Gradients of sum(outputs * grad_outputs) to inputs. `grad_outputs` may be null (ones). An unused input gives null in
+// `gradients` if allowed, else an error.
+char *guard_shim_grad(at::Tensor **outputs, size_t n_outputs, at::Tensor **inputs, size_t n_inputs,
+                      at::Tensor **grad_outputs, bool keep_graph, bool create_graph, bool allow_unused,
+                      at::Tensor **gradients) noexcept {
+  return guarded([&] {
+    torch::autograd::variable_list out, in, weights;
+    for (size_t i = 0; i < n_outputs; ++i) out.push_back(*outputs[i]);
+    for (size_t i = 0; i < n_inputs; ++i) in.push_back(*inputs[i]);
+    if (grad_outputs != nullptr)
+      for (size_t i = 0; i < n_outputs; ++i) weights.push_back(*grad_outputs[i]);
+    auto result = torch::autograd::grad(out, in, weights, keep_graph, create_graph, allow_unused);
+    for (size_t i = 0; i < n_inputs; ++i)
+      gradients[i] = result[i].defined() ? new at::Tensor(result[i]) : nullptr;
+  });
+}
+
+// How often the tensor's storage was written in place.
+char *guard_shim_version(at::Tensor *tensor, int64_t *version) noexcept {
+  return guarded([&] { *version = static_cast<int64_t>(tensor->_version()); });
+}
+
+// State of libtorch that belongs to the thread: grad mode, autocast, dispatch keys, ...
+char *guard_shim_thread_state_save(void **state) noexcept {
+  return guarded([&] { *state = new at::ThreadLocalState(); });
+}
+
+void guard_shim_thread_state_restore(void *state) noexcept {
+  auto *saved = static_cast<at::ThreadLocalState *>(state);
+  at::ThreadLocalState::setThreadLocalState(*saved);
+  delete saved;
+}
+
+// The CPU generator's state as a byte tensor.
+char *guard_shim_random_save(at::Tensor **state) noexcept {
+  return guarded([&] {
+    auto generator = at::detail::getDefaultCPUGenerator();
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    *state = new at::Tensor(generator.get_state());
+  });
+}
+
+char *guard_shim_random_restore(at::Tensor *state) noexcept {
+  return guarded([&] {
+    auto generator = at::detail::getDefaultCPUGenerator();
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_state(*state);
+  });
+}
+
+char *guard_shim_random_seed(uint64_t seed) noexcept {
+  return guarded([&] {
+    auto generator = at::detail::getDefaultCPUGenerator();
+    std::lock_guard<std::mutex> lock(generator.mutex());
+    generator.set_current_seed(seed);
+  });
+}
+
+// State of libtorch that belongs to the process.
+int32_t guard_shim_default_dtype() noexcept {
+  return static_cast<int32_t>(c10::get_default_dtype_as_scalartype());
+}
+int32_t guard_shim_threads() noexcept { return at::get_num_threads(); }
+bool guard_shim_deterministic() noexcept { return at::globalContext().deterministicAlgorithms(); }
+void guard_shim_set_process_state(int32_t dtype, int32_t threads, bool deterministic) noexcept {
+  try {
+    c10::set_default_dtype(c10::scalarTypeToTypeMeta(static_cast<c10::ScalarType>(dtype)));
+    if (at::get_num_threads() != threads) at::set_num_threads(threads);
+    at::globalContext().setDeterministicAlgorithms(deterministic, false);
+  } catch (...) {
+  }
+}
+
+// Equal shape, dtype and bits.
+char *guard_shim_equal(at::Tensor *left, at::Tensor *right, bool *equal) noexcept {
+  return guarded([&] { *equal = at::equal(*left, *right); });
+}
+}

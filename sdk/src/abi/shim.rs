@@ -1,0 +1,205 @@
+//! Safe calls of the C++ shim (`shim.cpp`): differentiation, random state, and the state libtorch keeps per thread and
+//! per process.
+
+use crate::{Error, Result, autograd::Graph, error::first_lines};
+use std::{
+    ffi::{CStr, c_char},
+    ptr,
+};
+use tch::Tensor;
+use torch_sys::C_tensor;
+
+unsafe extern "C" {
+    fn guard_shim_free(message: *mut c_char);
+    pub(super) fn guard_shim_release(tensor: *mut ());
+    fn guard_shim_symbol() -> usize;
+    fn guard_shim_grad(
+        outputs: *const *const C_tensor,
+        n_outputs: usize,
+        inputs: *const *const C_tensor,
+        n_inputs: usize,
+        grad_outputs: *const *const C_tensor,
+        keep_graph: bool,
+        create_graph: bool,
+        allow_unused: bool,
+        gradients: *mut *mut C_tensor,
+    ) -> *mut c_char;
+    fn guard_shim_version(tensor: *const C_tensor, version: *mut i64) -> *mut c_char;
+    fn guard_shim_thread_state_save(state: *mut *mut ()) -> *mut c_char;
+    fn guard_shim_thread_state_restore(state: *mut ());
+    fn guard_shim_random_save(state: *mut *mut C_tensor) -> *mut c_char;
+    fn guard_shim_random_restore(state: *const C_tensor) -> *mut c_char;
+    fn guard_shim_random_seed(seed: u64) -> *mut c_char;
+    fn guard_shim_default_dtype() -> i32;
+    fn guard_shim_threads() -> i32;
+    fn guard_shim_deterministic() -> bool;
+    fn guard_shim_set_process_state(dtype: i32, threads: i32, deterministic: bool);
+    fn guard_shim_equal(left: *const C_tensor, right: *const C_tensor, equal: *mut bool) -> *mut c_char;
+}
+
+/// Turns the shim's message into an error.
+fn check(message: *mut c_char) -> Result<()> {
+    if message.is_null() {
+        return Ok(());
+    }
+    // SAFETY: a non-null message is a NUL-terminated string that the shim allocated for us; it is freed once, here.
+    let text = unsafe {
+        let text = CStr::from_ptr(message).to_string_lossy().into_owned();
+        guard_shim_free(message);
+        text
+    };
+    Err(Error::with_code("torch", first_lines(&text)))
+}
+
+/// See [`crate::autograd`].
+pub(crate) fn grad(
+    outputs: &[&Tensor],
+    inputs: &[&Tensor],
+    weights: Option<&[&Tensor]>,
+    graph: Graph,
+    allow_unused: bool,
+) -> Result<Vec<Option<Tensor>>> {
+    if outputs.iter().chain(inputs).chain(weights.unwrap_or_default()).any(|tensor| !tensor.defined()) {
+        return Err(Error::with_code("torch", "an undefined tensor has no gradient"));
+    }
+    let pointers = |tensors: &[&Tensor]| tensors.iter().map(|tensor| tensor.as_ptr()).collect::<Vec<_>>();
+    let (out, wrt, given) = (pointers(outputs), pointers(inputs), weights.map(pointers));
+    let mut gradients = vec![ptr::null_mut(); inputs.len()];
+    // SAFETY: every pointer comes from a live, defined tensor; the arrays have the lengths passed with them.
+    check(unsafe {
+        guard_shim_grad(
+            out.as_ptr(),
+            out.len(),
+            wrt.as_ptr(),
+            wrt.len(),
+            given.as_ref().map_or(ptr::null(), |weights| weights.as_ptr()),
+            graph != Graph::Free,
+            graph == Graph::Create,
+            allow_unused,
+            gradients.as_mut_ptr(),
+        )
+    })?;
+    Ok(gradients
+        .into_iter()
+        // SAFETY: the shim made each non-null pointer with `new at::Tensor` for us to own.
+        .map(|pointer| (!pointer.is_null()).then(|| unsafe { Tensor::from_ptr(pointer) }))
+        .collect())
+}
+
+/// How often the tensor was written in place; 0 for an undefined one.
+pub fn version(tensor: &Tensor) -> Result<i64> {
+    let mut version = 0;
+    if tensor.defined() {
+        // SAFETY: a live tensor and a local to write to.
+        check(unsafe { guard_shim_version(tensor.as_ptr(), &mut version) })?;
+    }
+    Ok(version)
+}
+
+/// True if both have the same shape and values.
+pub fn equal(left: &Tensor, right: &Tensor) -> Result<bool> {
+    let mut equal = false;
+    // SAFETY: two live tensors and a local to write to.
+    check(unsafe { guard_shim_equal(left.as_ptr(), right.as_ptr(), &mut equal) })?;
+    Ok(equal)
+}
+
+/// The address that identifies the libtorch in this process.
+pub fn symbol() -> usize {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { guard_shim_symbol() }
+}
+
+/// libtorch's state of this thread (grad mode, autocast, ...), put back when dropped.
+pub struct ThreadState(*mut ());
+
+impl ThreadState {
+    /// Notes the present state.
+    ///
+    /// # Errors
+    /// If libtorch cannot copy it.
+    pub fn save() -> Result<Self> {
+        let mut state = ptr::null_mut();
+        // SAFETY: a local to write to.
+        check(unsafe { guard_shim_thread_state_save(&mut state) })?;
+        Ok(Self(state))
+    }
+}
+
+impl Drop for ThreadState {
+    fn drop(&mut self) {
+        // SAFETY: made by `save` on this thread (raw pointers are not Send) and released once, here.
+        unsafe { guard_shim_thread_state_restore(self.0) }
+    }
+}
+
+/// The state of libtorch's CPU generator, put back when dropped.
+pub struct RandomState(Tensor);
+
+impl RandomState {
+    /// Notes the present state and seeds the generator.
+    ///
+    /// # Errors
+    /// If libtorch refuses.
+    pub fn seeded(seed: u64) -> Result<Self> {
+        let mut state = ptr::null_mut();
+        // SAFETY: a local to write to; on success it is a new tensor for us to own.
+        let saved = unsafe {
+            check(guard_shim_random_save(&mut state))?;
+            Self(Tensor::from_ptr(state))
+        };
+        // SAFETY: takes a number.
+        check(unsafe { guard_shim_random_seed(seed) })?;
+        Ok(saved)
+    }
+}
+
+impl Drop for RandomState {
+    fn drop(&mut self) {
+        // SAFETY: a live tensor. The state is one that libtorch itself gave out, so it cannot be refused.
+        let _ = check(unsafe { guard_shim_random_restore(self.0.as_ptr()) });
+    }
+}
+
+/// libtorch's state of the whole process that a method must leave alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ProcessState {
+    /// The default dtype, as libtorch's `ScalarType`.
+    pub default_dtype: i32,
+    /// Number of threads inside operations.
+    pub threads: i32,
+    /// Whether deterministic algorithms are enforced.
+    pub deterministic: bool,
+}
+
+impl ProcessState {
+    /// The present state.
+    pub fn now() -> Self {
+        // SAFETY: the three take nothing and cannot fail.
+        unsafe {
+            Self {
+                default_dtype: guard_shim_default_dtype(),
+                threads: guard_shim_threads(),
+                deterministic: guard_shim_deterministic(),
+            }
+        }
+    }
+
+    /// Makes this the present state.
+    pub fn set(self) {
+        // SAFETY: takes numbers; the values come from `now` or are checked by libtorch.
+        unsafe { guard_shim_set_process_state(self.default_dtype, self.threads, self.deterministic) }
+    }
+
+    /// What differs in `self` from `before`, in words.
+    pub fn changes_since(self, before: Self) -> Vec<&'static str> {
+        [
+            (self.default_dtype != before.default_dtype, "the default dtype"),
+            (self.threads != before.threads, "the number of threads"),
+            (self.deterministic != before.deterministic, "the determinism flag"),
+        ]
+        .into_iter()
+        .filter_map(|(changed, what)| changed.then_some(what))
+        .collect()
+    }
+}
