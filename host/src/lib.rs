@@ -4,7 +4,10 @@
 //! → engine → run directory → report. No step back up.
 #![forbid(unsafe_code)]
 
+pub mod data;
+pub mod engine;
 pub mod network;
 pub mod plugin;
 pub mod random;
+pub mod recipe;
 pub mod run;

@@ -1,90 +1,98 @@
-//! Which networks there are, and what describes one completely.
+//! Which networks there are, and what describes one completely. The doc comments are what the recipe's schema says.
 
 use super::{convnet, program::Program, resnet};
 use guard_sdk::{Error, NetworkInfo, Result};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-/// The normalisation layers of a ConvNet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+/// A network, by its architecture.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "architecture", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum Architecture {
+    /// Equal convolution blocks and a linear layer.
+    Convnet(Convnet),
+    /// Torchvision's residual network of basic blocks.
+    Resnet(Resnet),
+}
+
+impl Default for Architecture {
+    fn default() -> Architecture {
+        Architecture::Convnet(Convnet::default())
+    }
+}
+
+/// Equal blocks (convolution, norm, ReLU, average pooling) and a linear layer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Convnet {
+    /// Blocks; each halves the image.
+    #[schemars(range(min = 1))]
+    pub depth: i64,
+    /// Channels of each block.
+    #[schemars(range(min = 1))]
+    pub width: i64,
+    /// The blocks' normalisation.
+    pub norm: NormLayer,
+}
+
+impl Default for Convnet {
+    fn default() -> Convnet {
+        Convnet {
+            depth: 3,
+            width: 128,
+            norm: NormLayer::Instance,
+        }
+    }
+}
+
+/// A normalisation layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
-pub enum ConvNetNorm {
-    /// GroupNorm with one group per channel.
-    #[default]
+pub enum NormLayer {
+    /// Each channel of each image by itself.
     Instance,
-    /// BatchNorm with running statistics.
+    /// Each channel over the batch, with running statistics; objectives of the SRe2L family need it.
     Batch,
-    /// LayerNorm over channels and positions.
+    /// All channels of each image together.
     Layer,
-    /// GroupNorm with four groups.
+    /// The channels of each image in four groups.
     Group,
     /// No normalisation.
     None,
 }
 
-/// The first layers of a ResNet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum ResNetStem {
-    /// 3×3 convolution with stride 1, no pooling: for images of 32 or 64 pixels.
-    #[default]
-    Cifar,
-    /// 7×7 convolution with stride 2, then pooling: torchvision's.
-    Imagenet,
+/// Torchvision's residual network of basic blocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Resnet {
+    /// What comes before the blocks.
+    pub stem: Stem,
+    /// Channels of the first stage; each further stage doubles them.
+    #[schemars(range(min = 1))]
+    pub width: i64,
+    /// Blocks of each stage; `[2, 2, 2, 2]` is ResNet-18.
+    #[schemars(length(min = 1), inner(range(min = 1)))]
+    pub blocks: Vec<i64>,
 }
 
-/// An architecture and its size.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
-#[serde(tag = "architecture", rename_all = "kebab-case", deny_unknown_fields)]
-pub enum Architecture {
-    /// The ConvNet of the dataset distillation papers: depth × [3×3 convolution, norm, ReLU, 2×2 average pool], linear.
-    Convnet {
-        /// Number of blocks.
-        #[serde(default = "convnet_depth")]
-        #[schemars(range(min = 1, max = 8))]
-        depth: i64,
-        /// Channels of each block.
-        #[serde(default = "convnet_width")]
-        #[schemars(range(min = 1, max = 4096))]
-        width: i64,
-        /// The normalisation layers.
-        #[serde(default)]
-        norm: ConvNetNorm,
-    },
-    /// torchvision's ResNet of basic blocks; width 64 and blocks [2, 2, 2, 2] is ResNet-18.
-    Resnet {
-        /// The first layers.
-        #[serde(default)]
-        stem: ResNetStem,
-        /// Channels of the first stage; each further stage has twice as many.
-        #[serde(default = "resnet_width")]
-        #[schemars(range(min = 1, max = 1024))]
-        width: i64,
-        /// Number of blocks of each stage.
-        #[serde(default = "resnet_blocks")]
-        #[schemars(length(min = 1, max = 6), inner(range(min = 1, max = 64)))]
-        blocks: Vec<i64>,
-    },
-}
-
-fn convnet_depth() -> i64 {
-    3
-}
-
-fn convnet_width() -> i64 {
-    128
-}
-
-fn resnet_width() -> i64 {
-    64
-}
-
-fn resnet_blocks() -> Vec<i64> {
-    vec![2, 2, 2, 2]
-}
-
-impl Default for Architecture {
-    fn default() -> Self {
-        Self::Convnet { depth: convnet_depth(), width: convnet_width(), norm: ConvNetNorm::default() }
+impl Default for Resnet {
+    fn default() -> Resnet {
+        Resnet {
+            stem: Stem::Cifar,
+            width: 64,
+            blocks: vec![2, 2, 2, 2],
+        }
     }
+}
+
+/// What comes before a residual network's blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stem {
+    /// A 3×3 convolution, for small images.
+    Cifar,
+    /// A 7×7 convolution of stride 2 and max-pooling, for images of 224 pixels.
+    Imagenet,
 }
 
 /// Everything that makes a network but its tensors.
@@ -118,12 +126,8 @@ impl NetworkSpec {
             )));
         }
         match &self.architecture {
-            Architecture::Convnet { depth, width, norm } => {
-                convnet::program(self.input, self.classes, *depth, *width, *norm)
-            }
-            Architecture::Resnet { stem, width, blocks } => {
-                Ok(resnet::program(channels, self.classes, *stem, *width, blocks))
-            }
+            Architecture::Convnet(convnet) => convnet::program(self.input, self.classes, convnet),
+            Architecture::Resnet(resnet) => Ok(resnet::program(channels, self.classes, resnet)),
         }
     }
 
@@ -131,8 +135,8 @@ impl NetworkSpec {
     pub fn info(&self, program: &Program) -> NetworkInfo {
         NetworkInfo {
             architecture: match self.architecture {
-                Architecture::Convnet { .. } => "convnet",
-                Architecture::Resnet { .. } => "resnet",
+                Architecture::Convnet(_) => "convnet",
+                Architecture::Resnet(_) => "resnet",
             }
             .to_string(),
             classes: self.classes,

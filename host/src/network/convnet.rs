@@ -1,18 +1,13 @@
 //! The ConvNet of DC, DSA, DM and MTT, with the names of an `nn.Sequential` called `features`.
 
 use super::{
-    architecture::ConvNetNorm,
+    architecture::{Convnet, NormLayer},
     program::{Convolution, Operation, Program},
 };
 use guard_sdk::{Error, Result};
 
-pub(super) fn program(
-    input: [i64; 3],
-    classes: i64,
-    depth: i64,
-    width: i64,
-    norm: ConvNetNorm,
-) -> Result<Program> {
+pub(super) fn program(input: [i64; 3], classes: i64, convnet: &Convnet) -> Result<Program> {
+    let Convnet { depth, width, norm } = *convnet;
     let [mut channels, mut height, mut columns] = input;
     let mut program = Program::default();
     let mut layer = 0;
@@ -28,19 +23,19 @@ pub(super) fn program(
 
         let name = format!("features.{}", layer + 1);
         let normalised = match norm {
-            ConvNetNorm::Instance => Some(Operation::GroupNorm { groups: width, weight: program.affine(&name, &[width]) }),
-            ConvNetNorm::Group if width % 4 == 0 => {
+            NormLayer::Instance => Some(Operation::GroupNorm { groups: width, weight: program.affine(&name, &[width]) }),
+            NormLayer::Group if width % 4 == 0 => {
                 Some(Operation::GroupNorm { groups: 4, weight: program.affine(&name, &[width]) })
             }
-            ConvNetNorm::Group => {
+            NormLayer::Group => {
                 return Err(Error::new(format!("group norm has 4 groups, which do not divide a width of {width}")));
             }
-            ConvNetNorm::Batch => Some(program.batch_norm_layer(&name, width)),
-            ConvNetNorm::Layer => {
+            NormLayer::Batch => Some(program.batch_norm_layer(&name, width)),
+            NormLayer::Layer => {
                 let shape = [width, height, columns];
                 Some(Operation::LayerNorm { shape, weight: program.affine(&name, &shape) })
             }
-            ConvNetNorm::None => None,
+            NormLayer::None => None,
         };
         layer += 3 + i64::from(normalised.is_some());
         program.operations.extend(normalised);

@@ -10,6 +10,6 @@ mod program;
 mod resnet;
 mod weights;
 
-pub use architecture::{Architecture, NetworkSpec, ResNetStem, ConvNetNorm};
+pub use architecture::{Architecture, Convnet, NetworkSpec, NormLayer, Resnet, Stem};
 pub use model::Model;
 pub use program::{Buffer, Initial, Operation, Parameter, Program};

@@ -1,21 +1,22 @@
 //! torchvision's ResNet of basic blocks (He et al., CVPR 2016), with its names and its way to start.
 
 use super::{
-    architecture::ResNetStem,
+    architecture::{Resnet, Stem},
     program::{Convolution, Initial, Operation, Program},
 };
 
-pub(super) fn program(channels: i64, classes: i64, stem: ResNetStem, width: i64, blocks: &[i64]) -> Program {
+pub(super) fn program(channels: i64, classes: i64, resnet: &Resnet) -> Program {
+    let Resnet { stem, width, ref blocks } = *resnet;
     let mut program = Program::default();
     let mut operations = Vec::new();
     let (size, stride, padding) = match stem {
-        ResNetStem::Cifar => (3, 1, 1),
-        ResNetStem::Imagenet => (7, 2, 3),
+        Stem::Cifar => (3, 1, 1),
+        Stem::Imagenet => (7, 2, 3),
     };
     operations.push(convolution(&mut program, "conv1", (channels, width), size, stride, padding));
     operations.push(program.batch_norm_layer("bn1", width));
     operations.push(Operation::Relu);
-    if stem == ResNetStem::Imagenet {
+    if stem == Stem::Imagenet {
         operations.push(Operation::MaximumPool);
     }
     let mut from = width;

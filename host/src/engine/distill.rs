@@ -1,0 +1,311 @@
+//! Synthetic images: the loop around an objective (SRe2L calls it recover).
+
+use super::{
+    lab::{HostLab, Room},
+    optimizer::OptimizerState,
+    train::Observer,
+    training_loss::{WeightedRegularizer, finite},
+};
+use crate::{
+    network::{Model, NetworkSpec},
+    plugin::{Context, Hosted},
+    random::Streams,
+    recipe::{Optimizer, Schedule},
+};
+use guard_sdk::{
+    Batch, Device, Error, Kind, Lab, Network, Result, Space, Synthetic, Tensor, Value,
+    abi::calls::ObjectiveInstance,
+    autograd::{Graph, grad, no_grad},
+    lab::LabBackend,
+    network::channel_values,
+    objective::{Learnable, Needs, Start, Together},
+    services::Distribution,
+};
+
+/// Synthetic images and their classes.
+pub struct SyntheticSet {
+    /// `[N,C,H,W]`, pixels in [0,1].
+    pub images: Tensor,
+    /// int64 `[N]`.
+    pub labels: Tensor,
+    /// The objective's last loss, the mean over what was optimised apart.
+    pub loss: f64,
+    /// What was learned besides the images, by name.
+    pub learned: Vec<(String, f64)>,
+}
+
+/// Images that are optimised together, and what is remembered of them.
+pub struct ImageGroup {
+    images: Tensor,
+    labels: Tensor,
+    learnables: Vec<(Learnable, Tensor)>,
+    ids: Vec<u64>,
+    space: Space,
+    /// The least and greatest valid value per channel.
+    range: (Tensor, Tensor),
+    optimizer: OptimizerState,
+}
+
+impl ImageGroup {
+    /// Starts from `images` `[N,C,H,W]` in the space of `needs`.
+    pub fn new(spec: &NetworkSpec, needs: &Needs, optimizer: &Optimizer, images: &Tensor, labels: &Tensor, ids: Vec<u64>) -> Self {
+        let zero = channel_values(&vec![0.0; spec.mean.len()], images);
+        let range = match needs.space {
+            Space::Pixels => (zero.shallow_clone(), &zero + 1.0),
+            Space::Normalised => {
+                let (mean, std) = (channel_values(&spec.mean, images), channel_values(&spec.std, images));
+                ((&zero - &mean) / &std, (1.0 - &mean) / &std)
+            }
+        };
+        let learnable = |learnable: &Learnable| {
+            let value = Tensor::full([0i64; 0], learnable.initial, (images.kind(), images.device())).set_requires_grad(true);
+            (learnable.clone(), value)
+        };
+        Self {
+            images: images.detach().copy().set_requires_grad(true),
+            labels: labels.shallow_clone(),
+            learnables: needs.learnables.iter().map(learnable).collect(),
+            ids,
+            space: needs.space,
+            range,
+            optimizer: OptimizerState::new(optimizer),
+        }
+    }
+
+    /// The present images `[N,C,H,W]` in the group's space.
+    pub fn images(&self) -> Tensor {
+        self.images.detach()
+    }
+
+    /// One step: the objective's loss and the weighted image regularizers, gradients, optimiser, clamp to the valid range.
+    /// Returns the loss before the step.
+    ///
+    /// # Errors
+    /// Those of the methods; code `non-finite` if a term is not finite. The images are then as before.
+    pub fn step(
+        &mut self,
+        context: &Context,
+        objective: &mut Hosted<ObjectiveInstance>,
+        regularizers: &mut [WeightedRegularizer],
+        room: &Room,
+        rate: f64,
+    ) -> Result<f64> {
+        let host_lab = HostLab { room, context: *context };
+        let lab = Lab::lend(&host_lab);
+        let Self { images, labels, learnables, ids, space, .. } = &*self;
+        let named: Vec<(&str, &Tensor)> = learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
+        let synthetic = Synthetic { images, labels, soft_labels: None, learnables: &named, ids, space: *space };
+
+        let value = objective.value(context, &synthetic, &lab)?;
+        let mut learned = vec![images];
+        learned.extend(learnables.iter().map(|(_, value)| value));
+        let (loss, mut gradients) = match value {
+            Value::Loss(loss) => {
+                finite(objective.label(), context, &loss)?;
+                let gradients = grad(&loss, &learned, Graph::Free)?;
+                (loss, gradients)
+            }
+            Value::Gradients { loss, gradients } => {
+                finite(objective.label(), context, &loss)?;
+                (loss, gradients)
+            }
+        };
+        context.recorder.metric(&format!("loss/{}", objective.label()), &loss);
+        if !regularizers.is_empty() {
+            let batch = Batch { images, labels, soft_labels: None, ids, space: *space };
+            let network = image_side_network(&host_lab)?;
+            for WeightedRegularizer { weight, regularizer } in regularizers {
+                let penalty = regularizer.penalty(context, &Network::lend(&network), &batch)?;
+                finite(regularizer.label(), context, &penalty)?;
+                context.recorder.metric(&format!("loss/{}", regularizer.label()), &penalty);
+                gradients[0] += grad(&(penalty * *weight), &[images], Graph::Free)?.remove(0);
+            }
+        }
+        self.apply(&gradients, rate)?;
+        let Self { images, labels, learnables, ids, space, .. } = &*self;
+        let named: Vec<(&str, &Tensor)> = learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
+        let synthetic = Synthetic { images, labels, soft_labels: None, learnables: &named, ids, space: *space };
+        objective.after_step(context, &synthetic, &lab)?;
+        Ok(loss.f_double_value(&[])?)
+    }
+
+    fn apply(&mut self, gradients: &[Tensor], rate: f64) -> Result<()> {
+        self.optimizer.step(&[self.images.shallow_clone()], &gradients[..1], rate)?;
+        no_grad(|| {
+            let clamped = self.images.f_clamp_tensor(Some(&self.range.0), Some(&self.range.1))?;
+            self.images.f_copy_(&clamped)?;
+            for ((learnable, value), gradient) in self.learnables.iter_mut().zip(&gradients[1..]) {
+                let _ = value.f_sub_(&(gradient * learnable.learning_rate))?;
+                if let Some(minimum) = learnable.minimum {
+                    let _ = value.f_clamp_min_(minimum)?;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The images as pixels in [0,1].
+    fn pixels(&self, spec: &NetworkSpec) -> Tensor {
+        let images = self.images();
+        match self.space {
+            Space::Pixels => images,
+            Space::Normalised => {
+                let pixels = &images * channel_values(&spec.std, &images) + channel_values(&spec.mean, &images);
+                pixels.clamp(0.0, 1.0)
+            }
+        }
+    }
+}
+
+/// The network that image-side regularizers see: the teacher where there is one, else a fresh network.
+fn image_side_network(lab: &HostLab) -> Result<Model> {
+    match lab.room.teacher {
+        Some(teacher) => Ok(teacher.frozen()),
+        None => Ok(Model::fresh(lab.room.spec, &lab.room.streams.named("image-side"), lab.context.device)?.frozen()),
+    }
+}
+
+/// What distillation takes.
+pub struct Distiller<'a> {
+    /// What was prepared for the objective.
+    pub room: &'a Room<'a>,
+    /// How many iterations each group gets.
+    pub iterations: u64,
+    /// Of the images.
+    pub optimizer: Optimizer,
+    /// Of its learning rate.
+    pub schedule: Schedule,
+    /// First images.
+    pub streams: Streams,
+    /// Watches.
+    pub observer: &'a dyn Observer,
+}
+
+impl Distiller<'_> {
+    /// Makes the synthetic set.
+    ///
+    /// # Errors
+    /// Those of the objective and the regularizers.
+    pub fn run(
+        &self,
+        context: &Context,
+        objective: &mut Hosted<ObjectiveInstance>,
+        regularizers: &mut [WeightedRegularizer],
+    ) -> Result<SyntheticSet> {
+        let Room { info, needs, spec, .. } = self.room;
+        let (classes, per_class) = (info.classes as u64, info.images_per_class as u64);
+        let own = objective.initialise(context, &Lab::lend(&HostLab { room: self.room, context: *context }))?;
+        if let Some(own) = own.as_ref().filter(|_| self.iterations == 0) {
+            let group = ImageGroup::new(spec, needs, &self.optimizer, &own.images, &own.labels, Vec::new());
+            return Ok(SyntheticSet { images: group.pixels(spec), labels: own.labels.shallow_clone(), loss: 0.0, learned: Vec::new() });
+        }
+        // Image `index` of class `class` has the id `class · per_class + index`.
+        let ids_of = |indices: std::ops::Range<u64>| -> Vec<u64> {
+            (0..classes).flat_map(|class| indices.clone().map(move |index| class * per_class + index)).collect()
+        };
+        let groups: Vec<Vec<u64>> = match needs.together {
+            Together::All => vec![ids_of(0..per_class)],
+            Together::OneImagePerClass => (0..per_class).map(|index| ids_of(index..index + 1)).collect(),
+        };
+        let (mut done, mut losses, mut learned) = (Vec::new(), Vec::new(), Vec::new());
+        for (number, ids) in groups.iter().enumerate() {
+            let streams = self.streams.named("group").numbered(number as u64);
+            let (images, labels) = match &own {
+                Some(own) => {
+                    let positions: Vec<i64> = ids.iter().map(|&id| id as i64).collect();
+                    let positions = Tensor::from_slice(&positions).to_device(context.device);
+                    (own.images.f_index_select(0, &positions)?, own.labels.f_index_select(0, &positions)?)
+                }
+                None => self.first_images(context, ids, per_class)?,
+            };
+            let mut group = ImageGroup::new(spec, needs, &self.optimizer, &images, &labels, ids.clone());
+            let total = self.iterations * groups.len() as u64;
+            let mut loss = 0.0;
+            for iteration in 0..self.iterations {
+                self.observer.iteration(number as u64 * self.iterations + iteration, total);
+                let context = Context { random: &streams, ..context.at(iteration, self.iterations) };
+                let rate = self.schedule.rate(iteration, self.iterations);
+                loss = group.step(&context, objective, regularizers, self.room, rate)?;
+            }
+            losses.push(loss);
+            learned = group.learnables.iter().map(|(of, value)| (of.name.clone(), value.double_value(&[]))).collect();
+            done.push((ids, group.pixels(spec), labels));
+        }
+        let (images, labels) = in_order_of_ids(&done);
+        Ok(SyntheticSet { images, labels, loss: losses.iter().sum::<f64>() / losses.len() as f64, learned })
+    }
+
+    fn first_images(&self, context: &Context, ids: &[u64], per_class: u64) -> Result<(Tensor, Tensor)> {
+        let Room { info, needs, spec, .. } = self.room;
+        let classes: Vec<i64> = ids.iter().map(|id| (id / per_class) as i64).collect();
+        let labels = Tensor::from_slice(&classes).to_device(context.device);
+        match needs.start {
+            Start::Noise => {
+                let noise = self.streams.named("noise").rows(ids, &info.image, Distribution::Normal, Kind::Float)?;
+                let noise = noise.to_device(context.device);
+                // Standard normal in normalised space; around the data's mean in pixels.
+                let images = match needs.space {
+                    Space::Normalised => noise,
+                    Space::Pixels => (noise * channel_values(&spec.std, &labels.to_kind(Kind::Float))
+                        + channel_values(&spec.mean, &labels.to_kind(Kind::Float)))
+                    .clamp(0.0, 1.0),
+                };
+                Ok((images, labels))
+            }
+            Start::Real => {
+                let lab = HostLab { room: self.room, context: *context };
+                let batches: Vec<_> = (0..info.classes).map(|class| lab.real(Some(class), per_class, 0)).collect::<Result<_>>()?;
+                let images: Vec<Tensor> = ids
+                    .iter()
+                    .map(|id| batches[(id / per_class) as usize].images.get((id % per_class) as i64))
+                    .collect();
+                let pixels = Tensor::stack(&images, 0);
+                let images = match needs.space {
+                    Space::Pixels => pixels,
+                    Space::Normalised => (&pixels - channel_values(&spec.mean, &pixels)) / channel_values(&spec.std, &pixels),
+                };
+                Ok((images, labels))
+            }
+        }
+    }
+}
+
+/// The groups' images and labels, sorted by id: class by class.
+fn in_order_of_ids(groups: &[(&Vec<u64>, Tensor, Tensor)]) -> (Tensor, Tensor) {
+    let ids: Vec<i64> = groups.iter().flat_map(|(ids, _, _)| ids.iter().map(|&id| id as i64)).collect();
+    let order = Tensor::from_slice(&ids).argsort(0, false);
+    let images: Vec<&Tensor> = groups.iter().map(|(_, images, _)| images).collect();
+    let labels: Vec<&Tensor> = groups.iter().map(|(_, _, labels)| labels).collect();
+    let order = order.to_device(images.first().map_or(Device::Cpu, |images| images.device()));
+    (Tensor::cat(&images, 0).index_select(0, &order), Tensor::cat(&labels, 0).index_select(0, &order))
+}
+
+/// The optimiser that an objective asks for, unless the recipe names one.
+pub fn optimizer_of(needs: &Needs) -> (Optimizer, Schedule) {
+    use guard_sdk::objective::Updates;
+    let schedule = |cosine: bool| if cosine { Schedule::Cosine } else { Schedule::Constant };
+    match needs.updates {
+        Updates::Sgd { learning_rate, momentum, cosine } => (
+            Optimizer::Sgd(crate::recipe::Sgd { learning_rate, momentum, weight_decay: 0.0, nesterov: false }),
+            schedule(cosine),
+        ),
+        Updates::Adam { learning_rate, betas, cosine } => (
+            Optimizer::Adam(crate::recipe::Adam { learning_rate, betas, weight_decay: 0.0, ..Default::default() }),
+            schedule(cosine),
+        ),
+    }
+}
+
+/// An objective whose needs this host cannot meet.
+///
+/// # Errors
+/// If it needs expert trajectories or learns labels.
+pub fn check_needs(needs: &Needs) -> Result<()> {
+    if needs.networks == guard_sdk::objective::Networks::Experts {
+        return Err(Error::unsupported("it needs expert trajectories, which this host does not train"));
+    }
+    if needs.learn_soft_labels {
+        return Err(Error::unsupported("it learns soft labels, which this host does not optimise"));
+    }
+    Ok(())
+}

@@ -1,0 +1,98 @@
+//! What objectives ask the host for.
+
+use super::training_loss::TrainingLoss;
+use crate::{
+    data::Split,
+    network::{Model, NetworkSpec},
+    plugin::Context,
+    random::Streams,
+};
+use guard_sdk::{
+    Batch, Error, Network, OwnedNetwork, Result, Tensor,
+    lab::{ExpertsInfo, LabBackend, LabInfo, RealBatch},
+    objective::Needs,
+};
+
+/// What was prepared for an objective, for the whole stage.
+pub struct Room<'a> {
+    /// The task at hand.
+    pub info: LabInfo,
+    /// What the objective asked for.
+    pub needs: &'a Needs,
+    /// The network that [`LabBackend::fresh_network`] makes.
+    pub spec: &'a NetworkSpec,
+    /// The trained teacher.
+    pub teacher: Option<&'a Model>,
+    /// Real images.
+    pub split: &'a Split,
+    /// The recipe's training loss.
+    pub loss: &'a TrainingLoss,
+    /// Fresh networks and choice of real images.
+    pub streams: Streams,
+}
+
+/// The room during one call.
+pub struct HostLab<'a> {
+    /// What was prepared.
+    pub room: &'a Room<'a>,
+    /// Where the run stands.
+    pub context: Context<'a>,
+}
+
+impl LabBackend for HostLab<'_> {
+    fn info(&self) -> &LabInfo {
+        &self.room.info
+    }
+
+    fn teacher(&self) -> Result<OwnedNetwork> {
+        let teacher = self.room.teacher.ok_or_else(|| not_prepared("a teacher"))?;
+        Ok(OwnedNetwork::new(teacher.frozen()))
+    }
+
+    fn fresh_network(&self, draw: u64) -> Result<OwnedNetwork> {
+        if self.room.needs.networks != guard_sdk::objective::Networks::Fresh {
+            return Err(not_prepared("fresh networks"));
+        }
+        let streams = self.room.streams.named("fresh").numbered(draw);
+        Ok(OwnedNetwork::new(Model::fresh(self.room.spec, &streams, self.context.device)?.committing()))
+    }
+
+    fn real(&self, class: Option<i64>, count: u64, draw: u64) -> Result<RealBatch> {
+        if !self.room.needs.real_images {
+            return Err(not_prepared("real images"));
+        }
+        let split = self.room.split;
+        let candidates = match class {
+            Some(class) => split.of_class(class),
+            None => (0..split.len() as i64).collect(),
+        };
+        if candidates.is_empty() {
+            return Err(Error::new(format!("there are no real images of class {}", class.unwrap_or(-1))));
+        }
+        let streams = self.room.streams.named("real").numbered(class.map_or(u64::MAX, |class| class as u64)).numbered(draw);
+        // Every candidate once, in random order, before any comes again.
+        let positions: Vec<i64> = (0..)
+            .flat_map(|round| streams.numbered(round).permutation(candidates.len()))
+            .take(count as usize)
+            .map(|choice| candidates[choice as usize])
+            .collect();
+        let (images, labels) = split.select(&positions);
+        Ok(RealBatch { images, labels, ids: positions.into_iter().map(|position| position as u64).collect() })
+    }
+
+    fn training_loss(&self, network: &Network, batch: &Batch) -> Result<Tensor> {
+        self.room.loss.at(&self.context, network, batch)
+    }
+
+    fn experts(&self) -> Result<ExpertsInfo> {
+        Err(not_prepared("expert trajectories"))
+    }
+
+    fn expert(&self, _: u64, _: u64) -> Result<OwnedNetwork> {
+        Err(not_prepared("expert trajectories"))
+    }
+}
+
+fn not_prepared(what: &str) -> Error {
+    Error::with_code("not-prepared", format!("{what}: not prepared, because the objective's `needs` did not ask for it"))
+}

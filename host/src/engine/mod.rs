@@ -1,0 +1,30 @@
+//! The stages: train → distill → relabel → evaluate.
+//!
+//! | file | what |
+//! |---|---|
+//! | `training_loss` | cross-entropy and regularizers: the one loss on real data that every objective composes with |
+//! | `optimizer` | SGD, Adam, AdamW and their schedules |
+//! | `train` | a network on real data (teacher) |
+//! | `lab` | what objectives ask the host for |
+//! | `distill` | synthetic images |
+//! | `student` | a network on synthetic images, and the labels it learns from |
+//! | `evaluate` | clean and robust accuracy |
+//! | `verify` | what the host checks of every adversarial batch |
+
+mod distill;
+mod evaluate;
+mod lab;
+mod optimizer;
+mod student;
+mod train;
+mod training_loss;
+mod verify;
+
+pub use distill::{Distiller, ImageGroup, SyntheticSet};
+pub use evaluate::{AttackResult, EvaluationAttack, Evaluation, clean, robust};
+pub use lab::{HostLab, Room};
+pub use optimizer::OptimizerState;
+pub use student::{LabelSource, StudentTrainer};
+pub use train::{Observer, Trained, Trainer};
+pub use training_loss::{Term, TrainingLoss, WeightedRegularizer};
+pub use verify::verify;

@@ -1,0 +1,154 @@
+//! A network on synthetic images, and the labels it learns from.
+
+use super::{optimizer::OptimizerState, train::Observer, training_loss::finite};
+use crate::{data::augment, network::Model, plugin::Context, random::Streams, recipe::Student};
+use guard_sdk::{
+    Kind, Result, Space, Tensor,
+    autograd::{Graph, grad},
+};
+
+/// What a student learns from.
+pub enum LabelSource<'a> {
+    /// The images' classes.
+    Hard,
+    /// The teacher's logits of the images as they are, `[N,K]`.
+    Soft {
+        /// `[N,K]`.
+        logits: &'a Tensor,
+        /// T of the softmax on both sides.
+        temperature: f64,
+    },
+    /// The teacher's logits of each batch as the student sees it.
+    Online {
+        /// The teacher.
+        teacher: &'a Model,
+        /// T of the softmax on both sides.
+        temperature: f64,
+    },
+}
+
+/// What training a student takes besides the network.
+pub struct StudentTrainer<'a> {
+    /// `[N,C,H,W]`, pixels in [0,1].
+    pub images: &'a Tensor,
+    /// int64 `[N]`.
+    pub labels: &'a Tensor,
+    /// Number of classes, K.
+    pub classes: i64,
+    /// What it learns from.
+    pub source: LabelSource<'a>,
+    /// Epochs, batch size, optimiser, schedule, augmentation, Mixup.
+    pub student: &'a Student,
+    /// Order, augmentation and Mixup.
+    pub streams: Streams,
+    /// Watches.
+    pub observer: &'a dyn Observer,
+}
+
+impl StudentTrainer<'_> {
+    /// Trains `model`.
+    ///
+    /// # Errors
+    /// Code `non-finite` if the loss is not finite.
+    pub fn run(&self, model: Model, context: &Context) -> Result<Model> {
+        let mut optimizer = OptimizerState::new(&self.student.optimizer);
+        let count = self.labels.size()[0] as usize;
+        let per_epoch = count.div_ceil(self.student.batch_size) as u64;
+        let iterations = per_epoch * self.student.epochs as u64;
+        for epoch in 0..self.student.epochs as u64 {
+            let order = self.streams.named("order").numbered(epoch).permutation(count);
+            for (index, positions) in order.chunks(self.student.batch_size).enumerate() {
+                let iteration = epoch * per_epoch + index as u64;
+                self.observer.iteration(iteration, iterations);
+                let context = context.at(iteration, iterations);
+                let loss = self.loss(&model, positions, &self.streams.numbered(iteration), epoch)?;
+                finite("student", &context, &loss)?;
+                context.recorder.metric("loss/student", &loss);
+                let parameters: Vec<&Tensor> = model.parameters().iter().collect();
+                let gradients = grad(&loss, &parameters, Graph::Free)?;
+                optimizer.step(model.parameters(), &gradients, self.student.schedule.rate(iteration, iterations))?;
+            }
+        }
+        Ok(model)
+    }
+
+    fn loss(&self, model: &Model, positions: &[i64], streams: &Streams, epoch: u64) -> Result<Tensor> {
+        let ids: Vec<u64> = positions.iter().map(|&position| position as u64).collect();
+        let positions = Tensor::from_slice(positions).to_device(self.images.device());
+        let images = self.images.index_select(0, &positions);
+        let images = augment(&images, &self.student.augment, &self.streams.named("augment").numbered(epoch), &ids)?;
+        let mix = Mixup::draw(self.student.mixup, ids.len(), streams)?;
+        let images = mix.apply(&images);
+        let logits = model.train_logits(&images, Space::Pixels)?;
+        match &self.source {
+            LabelSource::Hard => {
+                let one_hot = self.labels.index_select(0, &positions).one_hot(self.classes).to_kind(logits.kind());
+                Ok(cross_entropy(&logits, &mix.apply(&one_hot)))
+            }
+            LabelSource::Soft { logits: teacher, temperature } => {
+                let target = (teacher.index_select(0, &positions) / *temperature).softmax(-1, None::<Kind>);
+                Ok(divergence(&logits, &mix.apply(&target), *temperature))
+            }
+            LabelSource::Online { teacher, temperature } => {
+                let target = (teacher.eval_logits(&images)? / *temperature).softmax(-1, None::<Kind>);
+                Ok(divergence(&logits, &target, *temperature))
+            }
+        }
+    }
+}
+
+/// Mixup (Zhang et al., ICLR 2018): λ·x + (1−λ)·x[order], one λ for the batch.
+struct Mixup {
+    share: f64,
+    order: Tensor,
+}
+
+impl Mixup {
+    fn draw(alpha: f64, count: usize, streams: &Streams) -> Result<Self> {
+        let share = if alpha > 0.0 { streams.named("mixup").beta(alpha)? } else { 1.0 };
+        Ok(Self { share, order: Tensor::from_slice(&streams.named("mixup.order").permutation(count)) })
+    }
+
+    fn apply(&self, values: &Tensor) -> Tensor {
+        if self.share == 1.0 {
+            return values.shallow_clone();
+        }
+        values * self.share + values.index_select(0, &self.order.to_device(values.device())) * (1.0 - self.share)
+    }
+}
+
+/// Mean cross-entropy to class probabilities.
+fn cross_entropy(logits: &Tensor, target: &Tensor) -> Tensor {
+    -(target * logits.log_softmax(-1, None::<Kind>)).sum_dim_intlist(-1, false, None::<Kind>).mean(None::<Kind>)
+}
+
+/// Mean KL(target ‖ softmax(logits / T)), without the factor T² as in SRe2L.
+fn divergence(logits: &Tensor, target: &Tensor, temperature: f64) -> Tensor {
+    let student = (logits / temperature).log_softmax(-1, None::<Kind>);
+    let entropy = target.xlogy(target).sum_dim_intlist(-1, false, None::<Kind>).mean(None::<Kind>);
+    entropy - (target * student).sum_dim_intlist(-1, false, None::<Kind>).mean(None::<Kind>)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guard_sdk::Device;
+
+    #[test]
+    fn the_divergence_is_torchs_and_zero_for_equal_logits() {
+        let (student, teacher) =
+            (Tensor::randn([4, 5], (Kind::Double, Device::Cpu)), Tensor::randn([4, 5], (Kind::Double, Device::Cpu)));
+        let target = (&teacher / 3.0).softmax(-1, None::<Kind>);
+        let expected = (&student / 3.0).log_softmax(-1, None::<Kind>).kl_div(&target, tch::Reduction::Sum, false) / 4.0;
+        let off = (divergence(&student, &target, 3.0) - expected).abs().double_value(&[]);
+        assert!(off < 1e-14, "{off}");
+        assert!(divergence(&teacher, &target, 3.0).abs().double_value(&[]) < 1e-14);
+    }
+
+    #[test]
+    fn mixup_mixes_images_and_labels_alike() {
+        let mix = Mixup { share: 0.25, order: Tensor::from_slice(&[1i64, 0]) };
+        let values = Tensor::from_slice(&[1.0f64, 0.0]).reshape([2, 1]);
+        assert_eq!(Vec::<f64>::try_from(mix.apply(&values).squeeze()).unwrap(), [0.25, 0.75]);
+    }
+}

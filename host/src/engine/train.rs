@@ -1,0 +1,86 @@
+//! A network on real data: the teacher (SRe2L calls it squeeze).
+
+use super::{optimizer::OptimizerState, training_loss::TrainingLoss};
+use crate::{
+    data::{Split, augment},
+    network::Model,
+    plugin::Context,
+    random::Streams,
+    recipe::Training,
+};
+use guard_sdk::{
+    Batch, Result, Tensor,
+    autograd::{Graph, grad, no_grad},
+};
+
+/// Watches a stage from outside: progress bars and the metrics file.
+pub trait Observer {
+    /// Called before each iteration; what is recorded until the next call belongs to it.
+    fn iteration(&self, iteration: u64, iterations: u64);
+}
+
+/// A trained network, and why training stopped early if it did.
+pub struct Trained {
+    /// The network; the last good one if training failed.
+    pub model: Model,
+    /// The failure.
+    pub failure: Option<guard_sdk::Error>,
+}
+
+/// What training takes besides the network.
+pub struct Trainer<'a> {
+    /// Real images.
+    pub split: &'a Split,
+    /// Epochs, batch size, optimiser, schedule, augmentation.
+    pub training: &'a Training,
+    /// Cross-entropy and regularizers.
+    pub loss: &'a TrainingLoss,
+    /// Order and augmentation.
+    pub streams: Streams,
+    /// Watches.
+    pub observer: &'a dyn Observer,
+}
+
+impl Trainer<'_> {
+    /// Trains `model`. A failure leaves it as it was before the failing step.
+    pub fn run(&self, model: Model, context: &Context) -> Trained {
+        let Self { split, training, .. } = self;
+        let mut optimizer = OptimizerState::new(&training.optimizer);
+        let per_epoch = split.len().div_ceil(training.batch_size) as u64;
+        let iterations = per_epoch * training.epochs as u64;
+        for epoch in 0..training.epochs as u64 {
+            let order = self.streams.named("order").numbered(epoch).permutation(split.len());
+            for (index, positions) in order.chunks(training.batch_size).enumerate() {
+                let iteration = epoch * per_epoch + index as u64;
+                self.observer.iteration(iteration, iterations);
+                let statistics: Vec<Tensor> = model.buffers().iter().map(Tensor::copy).collect();
+                if let Err(failure) = self.step(&model, &mut optimizer, positions, epoch, &context.at(iteration, iterations)) {
+                    no_grad(|| {
+                        let buffers = model.buffers().iter().map(Tensor::shallow_clone);
+                        buffers.zip(&statistics).for_each(|(mut buffer, before)| buffer.copy_(before));
+                    });
+                    return Trained { model, failure: Some(failure) };
+                }
+            }
+        }
+        Trained { model, failure: None }
+    }
+
+    fn step(
+        &self,
+        model: &Model,
+        optimizer: &mut OptimizerState,
+        positions: &[i64],
+        epoch: u64,
+        context: &Context,
+    ) -> Result<()> {
+        let (images, labels) = self.split.select(positions);
+        let ids: Vec<u64> = positions.iter().map(|&position| position as u64).collect();
+        let images = augment(&images, &self.training.augment, &self.streams.named("augment").numbered(epoch), &ids)?;
+        let total = self.loss.step(context, model, &Batch::pixels(&images, &labels, &ids))?;
+        let parameters: Vec<&Tensor> = model.parameters().iter().collect();
+        let gradients = grad(&total, &parameters, Graph::Free)?;
+        let rate = self.training.schedule.rate(context.iteration, context.iterations);
+        optimizer.step(model.parameters(), &gradients, rate)
+    }
+}

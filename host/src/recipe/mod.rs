@@ -1,0 +1,163 @@
+//! Recipes: the TOML that a researcher writes, read into a typed [`Recipe`].
+//!
+//! The rule: one pass tells everything that is wrong, each thing with its file, line, column and caret, and the
+//! nearest valid name. One mechanism does it all: text → JSON values that know their places ([`Document`]) → a JSON
+//! Schema, derived from the typed recipe or shipped by a plugin → serde.
+//!
+//! Reading order: `model` is what a recipe can say; `load` below is the way through; `document` is the index of
+//! places, and `parse`, `assign`, `overlay` and `validate` are what happens to it; `explain` and `forms` word what
+//! schemas find, `checks` and `variants` find what schemas cannot; `problem` and `snippet` render.
+//!
+//! What this module does not do: it opens no file, loads no plugin and knows no method. Whether a method exists and
+//! takes its options is asked later, through [`Document::validate`] with the plugin's schema.
+
+mod assign;
+mod checks;
+mod document;
+mod epsilon;
+mod explain;
+mod forms;
+mod model;
+mod optimizer;
+mod overlay;
+mod parse;
+mod problem;
+mod schema;
+mod snippet;
+#[cfg(test)]
+mod tests;
+mod validate;
+mod variants;
+mod words;
+
+use std::path::Path;
+use std::sync::LazyLock;
+
+use serde_json::Value;
+
+use self::validate::Checker;
+
+pub use document::{Document, Mark};
+pub use model::*;
+pub use problem::{Location, Problem, Problems};
+
+/// A recipe that has been read and found good, apart from what only plugins can judge.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The recipe's name: as it says, else the file's name without its extension.
+    pub name: String,
+    /// The recipe with its places, assignments applied, variants included.
+    pub document: Document,
+    /// The recipe.
+    pub recipe: Recipe,
+    /// What to run, in the order written: the variants, or the recipe alone.
+    pub variants: Vec<Variant>,
+}
+
+/// One of the recipes that run side by side.
+#[derive(Clone, Debug)]
+pub struct Variant {
+    /// The variant's name, or the recipe's where there are no variants.
+    pub name: String,
+    /// The recipe with the variant's keys replaced; their places are those in the variant.
+    pub document: Document,
+    /// The recipe with the variant's keys replaced; it has no variants.
+    pub recipe: Recipe,
+}
+
+/// Reads a recipe. `source_name` is what problems call the text, usually its path; `sets` are `--set` assignments,
+/// which change the recipe before its variants are laid over it.
+///
+/// # Errors
+///
+/// Everything that is wrong with the assignments, the recipe and each of its variants, in the order of the text; if the
+/// text is not TOML, only what is wrong with it as such.
+pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Problems> {
+    let (mut document, mut problems) = Document::read(source_name, text)?;
+    for set in sets {
+        if let Err(refused) = document.set(set) {
+            problems.extend(refused.into_vec());
+        }
+    }
+    let (variants, found) = variants::variants(&document);
+    problems.extend(found);
+    let recipe = typed(&document, &mut problems);
+    let variants = variants.into_iter().filter_map(|(name, document)| {
+        let recipe = typed(&document, &mut problems)?;
+        Some(Variant {
+            name,
+            document,
+            recipe,
+        })
+    });
+    let mut variants: Vec<Variant> = variants.collect();
+
+    match recipe {
+        Some(recipe) if problems.is_empty() => {
+            let name = recipe.name.clone();
+            let name = name.unwrap_or_else(|| name_from_file(source_name));
+            if variants.is_empty() {
+                variants.push(Variant {
+                    name: name.clone(),
+                    document: document.clone(),
+                    recipe: recipe.clone(),
+                });
+            }
+            Ok(Loaded {
+                name,
+                document,
+                recipe,
+                variants,
+            })
+        }
+        _ => Err(Problems::new(problems)),
+    }
+}
+
+/// The JSON Schema of recipes.
+pub fn schema() -> Value {
+    schemars::schema_for!(Recipe).to_value()
+}
+
+/// What is said of a recipe that the schema accepts and serde does not.
+const UNREADABLE: &str = "the recipe cannot be read";
+
+/// The typed recipe, unless something is wrong with it.
+fn typed(document: &Document, problems: &mut Vec<Problem>) -> Option<Recipe> {
+    static CHECKER: LazyLock<Checker> = LazyLock::new(|| Checker::new(schema()));
+    let mut found = CHECKER.check(document, "");
+    found.extend(checks::check(document));
+    let recipe = match serde_json::from_value(document.value().clone()) {
+        Ok(recipe) if found.is_empty() => Some(recipe),
+        Err(error) if found.is_empty() && problems.is_empty() => {
+            // The schema is derived from the type, so it has refused all that serde refuses; if it ever has not, this
+            // is better than nothing.
+            let message = format!("{UNREADABLE}: {error}");
+            found.push(document.problem("", Mark::Value, message));
+            None
+        }
+        _ => None,
+    };
+    problems.append(&mut found);
+    recipe
+}
+
+/// A folder's name from a file's: `recipes/my süß.toml` gives `my s`.
+fn name_from_file(source_name: &str) -> String {
+    let stem = Path::new(source_name).file_stem().unwrap_or_default();
+    let fit = |c: char| {
+        if c.is_ascii_alphanumeric() || "._ +-".contains(c) {
+            c
+        } else {
+            '-'
+        }
+    };
+    let name = stem.to_string_lossy();
+    let name: String = name.chars().map(fit).take(checks::LONGEST_NAME).collect();
+    let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
+    if name.is_empty() {
+        "recipe".to_owned()
+    } else {
+        name.to_owned()
+    }
+}

@@ -1,0 +1,316 @@
+//! The typed recipe: everything that a recipe can say, with its meaning, its range and its default.
+//!
+//! The rule: this file is the reference. Doc comments are the schema's descriptions and what `recipe schema` prints,
+//! ranges are the schema's, and each default is written once, here.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+pub use super::epsilon::{Epsilon, EpsilonError, Epsilons};
+pub use crate::network::{Architecture, Convnet, NormLayer, Resnet, Stem};
+pub use guard_sdk::Norm;
+pub use super::optimizer::{Adam, AdamW, Optimizer, Schedule, Sgd};
+
+/// What a run shall do: networks are trained on real data, a small data set is distilled with their help, students
+/// are trained on it, and their robustness is measured.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "GUARD recipe")]
+pub struct Recipe {
+    /// The run's name and that of its folder under `runs/`; unless said, the recipe file's name without `.toml`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Every random draw of the run derives from this number.
+    #[serde(default)]
+    pub seed: u64,
+    /// The plugins that the recipe's methods come from: names, file names or paths.
+    #[serde(default)]
+    pub plugins: Vec<String>,
+    /// The real data.
+    pub data: Data,
+    /// The network of teachers and, unless they have their own, of students.
+    #[serde(default)]
+    pub network: Architecture,
+    /// How any network is trained on real data.
+    #[serde(default)]
+    pub training: Training,
+    /// How synthetic images are made; without it nothing is distilled.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distill: Option<Distill>,
+    /// How synthetic images get their labels.
+    #[serde(default)]
+    pub relabel: Relabel,
+    /// How students are trained on synthetic images.
+    #[serde(default)]
+    pub student: Student,
+    /// What is measured at the end.
+    #[serde(default)]
+    pub evaluate: Evaluate,
+    /// Variants of this recipe, run side by side with the same seeds; none means the recipe alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub variants: Vec<Changes>,
+}
+
+/// The real data.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// The data set's name, such as `digits` or `cifar10`.
+    pub dataset: String,
+    /// The folder that holds its files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub root: Option<std::path::PathBuf>,
+    /// Mean of each channel over pixels in [0, 1]; unless said, the data set's own. Goes with `std`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub mean: Option<Vec<f64>>,
+    /// Standard deviation of each channel over pixels in [0, 1], above 0. Goes with `mean`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), extend("items" = json!({ "type": "number", "exclusiveMinimum": 0 })))]
+    pub std: Option<Vec<f64>>,
+}
+
+/// How any network is trained on real data.
+///
+/// Its loss is `cross_entropy_weight` times cross-entropy, plus `weight` times each regularizer.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Training {
+    /// Passes over the data.
+    #[schemars(range(min = 1))]
+    pub epochs: usize,
+    /// Images in a step.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// Weight of the cross-entropy; 0 leaves the loss to the regularizers, as adversarial training does.
+    #[schemars(range(min = 0))]
+    pub cross_entropy_weight: f64,
+    /// Share of the label that is spread over all classes, from 0 to below 1.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub label_smoothing: f64,
+    /// What moves the weights.
+    pub optimizer: Optimizer,
+    /// How the learning rate goes from its start, step by step.
+    pub schedule: Schedule,
+    /// Random changes to each image before each step, in this order.
+    pub augment: Vec<Augmentation>,
+    /// Penalties added to the loss.
+    pub regularizers: Vec<RegularizerUse>,
+}
+
+impl Default for Training {
+    fn default() -> Training {
+        Training {
+            epochs: 20,
+            batch_size: 128,
+            cross_entropy_weight: 1.0,
+            label_smoothing: 0.0,
+            optimizer: Optimizer::Sgd(Sgd::default()),
+            schedule: Schedule::Cosine,
+            augment: Vec::new(),
+            regularizers: Vec::new(),
+        }
+    }
+}
+
+/// A random change to an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Augmentation {
+    /// Mirrors half of the images left to right.
+    Flip,
+    /// Pads with zeros and cuts the original size out at a random place.
+    Crop,
+}
+
+/// A penalty that a plugin computes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegularizerUse {
+    /// The regularizer's name, as its plugin offers it.
+    #[serde(rename = "use")]
+    pub method: String,
+    /// Factor of the penalty in the loss.
+    #[serde(default = "weight")]
+    #[schemars(range(min = 0))]
+    pub weight: f64,
+    /// The regularizer's own options.
+    #[serde(default)]
+    pub options: Map<String, Value>,
+}
+
+fn weight() -> f64 {
+    1.0
+}
+
+/// How synthetic images are made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Distill {
+    /// The objective that the images are optimised for, as its plugin offers it.
+    pub objective: String,
+    /// Synthetic images of each class.
+    #[serde(default = "images_per_class")]
+    #[schemars(range(min = 1))]
+    pub images_per_class: usize,
+    /// Steps of the images' optimizer; unless said, the objective's own number.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub iterations: Option<usize>,
+    /// What moves the images; unless said, the objective's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<Optimizer>,
+    /// The objective's own options.
+    #[serde(default)]
+    pub options: Map<String, Value>,
+    /// Penalties on the images, added to the objective.
+    #[serde(default)]
+    pub regularizers: Vec<RegularizerUse>,
+}
+
+fn images_per_class() -> usize {
+    10
+}
+
+/// How synthetic images get their labels.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Relabel {
+    /// Where the labels come from.
+    pub labels: Labels,
+    /// What the teacher's logits are divided by before they become soft labels, above 0.
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub temperature: f64,
+}
+
+impl Default for Relabel {
+    fn default() -> Relabel {
+        Relabel {
+            labels: Labels::Online,
+            temperature: 20.0,
+        }
+    }
+}
+
+/// Where the labels of synthetic images come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Labels {
+    /// The class that the image was made for.
+    Hard,
+    /// The teacher's answer to the image, computed once.
+    Soft,
+    /// The teacher's answer to the augmented image, computed in every step.
+    Online,
+}
+
+/// How students are trained on synthetic images.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Student {
+    /// How many students are trained, each from its own seed; results are means over them.
+    #[schemars(range(min = 1))]
+    pub count: usize,
+    /// Passes over the synthetic images.
+    #[schemars(range(min = 1))]
+    pub epochs: usize,
+    /// Images in a step.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// What moves the weights.
+    pub optimizer: Optimizer,
+    /// How the learning rate goes from its start, step by step.
+    pub schedule: Schedule,
+    /// Random changes to each image before each step, in this order.
+    pub augment: Vec<Augmentation>,
+    /// Both parameters of the Beta distribution that images are mixed with (Mixup); 0 mixes nothing.
+    #[schemars(range(min = 0))]
+    pub mixup: f64,
+    /// The students' network; unless said, the recipe's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network: Option<Architecture>,
+}
+
+impl Default for Student {
+    fn default() -> Student {
+        Student {
+            count: 3,
+            epochs: 300,
+            batch_size: 64,
+            optimizer: Optimizer::Adamw(AdamW::default()),
+            schedule: Schedule::Cosine,
+            augment: Vec::new(),
+            mixup: 0.8,
+            network: None,
+        }
+    }
+}
+
+/// What is measured at the end.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct Evaluate {
+    /// Images in a step; no result depends on it.
+    #[schemars(range(min = 1))]
+    pub batch_size: usize,
+    /// What an attacker may do; attacks need it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub threat: Option<Threat>,
+    /// The attacks to withstand.
+    pub attacks: Vec<AttackUse>,
+}
+
+impl Default for Evaluate {
+    fn default() -> Evaluate {
+        Evaluate {
+            batch_size: 256,
+            threat: None,
+            attacks: Vec::new(),
+        }
+    }
+}
+
+/// What an attacker may do: change an image by less than a radius.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Threat {
+    /// How the size of a change is measured.
+    pub norm: Norm,
+    /// The radius or radii, in pixel units: images are in [0, 1].
+    pub epsilon: Epsilons,
+}
+/// An attack that a plugin offers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AttackUse {
+    /// The attack's name, as its plugin offers it.
+    #[serde(rename = "use")]
+    pub method: String,
+    /// What results call it, if not by its own name; the same attack may stand here twice under two names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The attack's own options.
+    #[serde(default)]
+    pub options: Map<String, Value>,
+}
+
+impl AttackUse {
+    /// What results call the attack.
+    pub fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.method)
+    }
+}
+
+/// A variant: a name, and the keys in which it differs from the recipe.
+///
+/// Tables are merged key by key, everything else is replaced. What makes variants comparable (`data`, `seed`,
+/// `evaluate`, `plugins`) cannot differ.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Changes {
+    /// The variant's name, different from the others'.
+    pub name: String,
+    /// The keys in which it differs.
+    #[serde(flatten)]
+    pub keys: Map<String, Value>,
+}
