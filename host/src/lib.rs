@@ -4,10 +4,13 @@
 //! → engine → run directory → report. No step back up.
 #![forbid(unsafe_code)]
 
+pub mod cli;
 pub mod data;
 pub mod engine;
 pub mod network;
+pub mod plan;
 pub mod plugin;
 pub mod random;
 pub mod recipe;
+pub mod report;
 pub mod run;

@@ -31,8 +31,8 @@ pub struct AttackResult {
 
 /// The accuracy of one network under one budget.
 pub struct Evaluation {
-    /// The budget.
-    pub budget: Budget,
+    /// The budget; none for clean accuracy alone.
+    pub budget: Option<Budget>,
     /// Right without attack.
     pub clean: Correct,
     /// Under each attack.
@@ -106,7 +106,7 @@ pub fn robust(
         }
         results.push(AttackResult { name: name.clone(), correct });
     }
-    Ok(Evaluation { budget: *budget, clean: clean.clone(), attacks: results })
+    Ok(Evaluation { budget: Some(*budget), clean: clean.clone(), attacks: results })
 }
 
 fn right(model: &Model, images: &Tensor, labels: &Tensor) -> Result<Correct> {

@@ -9,19 +9,22 @@
 //! | `distill` | synthetic images |
 //! | `student` | a network on synthetic images, and the labels it learns from |
 //! | `evaluate` | clean and robust accuracy |
+//! | `pipeline` | the stages in order, for every variant |
 //! | `verify` | what the host checks of every adversarial batch |
 
 mod distill;
 mod evaluate;
 mod lab;
 mod optimizer;
+mod pipeline;
 mod student;
 mod train;
 mod training_loss;
 mod verify;
 
-pub use distill::{Distiller, ImageGroup, SyntheticSet};
-pub use evaluate::{AttackResult, EvaluationAttack, Evaluation, clean, robust};
+pub use distill::{Distiller, ImageGroup, SyntheticSet, check_needs, optimizer_of};
+pub use evaluate::{AttackResult, Correct, Evaluation, EvaluationAttack, accuracy, clean, robust};
+pub use pipeline::{Pipeline, RunResults, StudentResult, VariantResults};
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;
 pub use student::{LabelSource, StudentTrainer};

@@ -111,19 +111,30 @@ fn guarded<R>(
         let _thread = ThreadState::save()?;
         body(&step)
     };
+    match (result, what_it_broke(who, process, lent, &versions)?) {
+        (result, None) => result,
+        (Ok(_), Some(broken)) => Err(broken),
+        // The first failure comes first. Where a method that it called made the change, that one was told already.
+        (Err(error), Some(broken)) if error.code == broken.code => Err(error),
+        (Err(error), Some(broken)) => Err(error.cause(broken)),
+    }
+}
+
+/// What a call left changed that belongs to others; libtorch's state is put back.
+fn what_it_broke(who: &str, process: ProcessState, lent: &[(&str, &Tensor)], versions: &[i64]) -> Result<Option<Error>> {
     let changed = ProcessState::now().changes_since(process);
     if !changed.is_empty() {
         process.set();
-        return Err(Error::with_code("state", format!("{who} changed {} of the whole process", changed.join(" and ")))
-            .help("a method leaves libtorch's global state alone"));
+        let error = Error::with_code("state", format!("{who} changed {} of the whole process", changed.join(" and ")));
+        return Ok(Some(error.help("a method leaves libtorch's global state alone")));
     }
     for ((name, tensor), before) in lent.iter().zip(versions) {
-        if version(tensor)? != before {
-            return Err(Error::with_code("in-place", format!("{who} changed the {name} it was lent, in place"))
-                .help("work on a copy: `tensor.copy()`"));
+        if version(tensor)? != *before {
+            let error = Error::with_code("in-place", format!("{who} changed the {name} it was lent, in place"));
+            return Ok(Some(error.help("work on a copy: `tensor.copy()`")));
         }
     }
-    result
+    Ok(None)
 }
 
 /// Parameters and buffers of a network, to be compared after a call.

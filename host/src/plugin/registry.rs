@@ -140,7 +140,7 @@ impl Plugins {
         names.dedup();
         let nearest = names
             .iter()
-            .map(|other| (strsim::damerau_levenshtein(name, other), other))
+            .map(|other| (strsim::damerau_levenshtein(split(name).1, other), other))
             .filter(|(distance, other)| *distance <= 1 + other.len() / 3)
             .min();
         match (nearest, names.is_empty()) {
@@ -192,7 +192,7 @@ impl Plugins {
     /// If no loaded plugin offers it, or it refuses the options.
     pub fn regularizer(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<RegularizerInstance>> {
         self.make(Kind::Regularizer, context, name, label, |loaded, services, method| {
-            loaded.library.regularizer(services, method, options)
+            RegularizerInstance::create(loaded.library.regularizers().map_err(|error| prefixed(error, &loaded.path))?, services, method, options)
         })
     }
 
@@ -201,7 +201,7 @@ impl Plugins {
     /// # Errors
     /// If no loaded plugin offers it, or it refuses the options.
     pub fn attack(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<AttackInstance>> {
-        self.make(Kind::Attack, context, name, label, |loaded, services, method| loaded.library.attack(services, method, options))
+        self.make(Kind::Attack, context, name, label, |loaded, services, method| AttackInstance::create(loaded.library.attacks().map_err(|error| prefixed(error, &loaded.path))?, services, method, options))
     }
 
     /// Makes an objective; see [`Plugins::regularizer`].
@@ -210,7 +210,7 @@ impl Plugins {
     /// If no loaded plugin offers it, or it refuses the options.
     pub fn objective(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<ObjectiveInstance>> {
         self.make(Kind::Objective, context, name, label, |loaded, services, method| {
-            loaded.library.objective(services, method, options)
+            ObjectiveInstance::create(loaded.library.objectives().map_err(|error| prefixed(error, &loaded.path))?, services, method, options)
         })
     }
 

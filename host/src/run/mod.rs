@@ -1,5 +1,11 @@
-//! The run directory: what a run leaves behind, never half-written.
+//! The run directory: what a run leaves behind, never half-written; and what a run shows while it goes.
 
 mod atomic;
+mod directory;
+mod distilled;
+mod stage;
 
 pub use atomic::{write_atomically, write_text};
+pub use directory::RunDirectory;
+pub use distilled::{DistilledManifest, write_distilled};
+pub use stage::{Display, Journal, StageLog};

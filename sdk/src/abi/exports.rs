@@ -1,6 +1,6 @@
 //! Plugin side: the author's traits as the frozen tables.
 
-use super::{convert::*, remote::HostTables, shield::shielded};
+use super::{convert::*, remote::HostTables, shield::{caught, shielded}};
 use crate::{
     Attack, AttackInfo, Batch, Budget, Error, Initial, Lab, Method, Needs, Network, Objective, Regularizer, Result, Services, State,
     Step, Synthetic, TORCH_VERSION, Value,
@@ -129,16 +129,16 @@ fn enter<D: ?Sized, T>(
     }
     let result = match guarded.poison.get() {
         Some(panic) => Err(Error::with_code("poisoned", format!("{} cannot be used after a panic", guarded.who)).cause(panic)),
-        None => shielded(&format!("{}, `{call}`", guarded.who), || {
+        None => caught(&format!("{}, `{call}`", guarded.who), || {
             // SAFETY: the busy flag, taken above and given back below, keeps every other call out.
             body(unsafe { &mut **guarded.method.get() }, guarded.tables)
+        })
+        // Only its own panic: a method may return that of another one, and is itself in order.
+        .unwrap_or_else(|panic| {
+            let _ = guarded.poison.set(panic.message.clone());
+            Err(panic)
         }),
     };
-    if let Err(error) = &result
-        && error.code == "panic"
-    {
-        let _ = guarded.poison.set(error.message.clone());
-    }
     guarded.busy.store(false, Ordering::Release);
     result
 }

@@ -32,15 +32,21 @@ fn install_hook() {
 
 /// Runs `body`; its panic becomes an error with code `panic` that names `what`.
 pub fn shielded<T>(what: &str, body: impl FnOnce() -> Result<T>) -> Result<T> {
+    caught(what, body).unwrap_or_else(Err)
+}
+
+/// As [`shielded`], but tells a panic of `body` (the outer error) from an error that it returned, which may be the panic
+/// of somebody else.
+pub fn caught<T>(what: &str, body: impl FnOnce() -> T) -> Result<T> {
     install_hook();
     DEPTH.set(DEPTH.get() + 1);
     let outcome = panic::catch_unwind(AssertUnwindSafe(body));
     DEPTH.set(DEPTH.get() - 1);
-    outcome.unwrap_or_else(|payload| {
+    outcome.map_err(|payload| {
         // The payload's own drop could panic again; a few bytes are the smaller loss.
         std::mem::forget(payload);
         let message = CAUGHT.take().unwrap_or_else(|| "no message".into());
-        Err(Error::with_code("panic", format!("{what} panicked: {message}")))
+        Error::with_code("panic", format!("{what} panicked: {message}"))
     })
 }
 

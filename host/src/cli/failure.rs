@@ -1,0 +1,70 @@
+//! Failures and their exit codes: 1 the run failed, 2 bad usage, recipe or plugin.
+
+use crate::recipe::Problems;
+use guard_sdk::Error;
+use std::{fmt::Write, process::ExitCode};
+
+/// Why a command did not do what it was asked.
+#[derive(Debug)]
+pub enum Failure {
+    /// Bad usage or a plugin that cannot be used.
+    Usage(Error),
+    /// What is wrong with a recipe.
+    Recipe(Problems),
+    /// The run failed.
+    Run(Error),
+}
+
+impl Failure {
+    pub(super) fn usage(message: impl Into<String>) -> Self {
+        Self::Usage(Error::new(message))
+    }
+
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        match self {
+            Self::Usage(error) => Self::Usage(error.help(help)),
+            Self::Run(error) => Self::Run(error.help(help)),
+            recipe => recipe,
+        }
+    }
+
+    pub(super) fn exit_code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Run(_) => 1,
+            Self::Usage(_) | Self::Recipe(_) => 2,
+        })
+    }
+
+    /// `error: ...` and `help: ...`; with `verbose` what led to it.
+    pub(super) fn render(&self, verbose: bool) -> String {
+        let error = match self {
+            Self::Recipe(problems) => return problems.to_string(),
+            Self::Usage(error) | Self::Run(error) => error,
+        };
+        let mut text = format!("error: {}", error.message);
+        for cause in &error.causes {
+            // A layout comparison is hundreds of lines long.
+            if verbose || cause.lines().count() == 1 {
+                let _ = write!(text, "\n  because: {cause}");
+            } else {
+                text.push_str("\n  because: (long; shown with --verbose)");
+            }
+        }
+        if let Some(help) = &error.help {
+            let _ = write!(text, "\n  help: {help}");
+        }
+        text
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::Run(error)
+    }
+}
+
+impl From<Problems> for Failure {
+    fn from(problems: Problems) -> Self {
+        Self::Recipe(problems)
+    }
+}

@@ -1,0 +1,136 @@
+//! The command line: what was typed, and what comes of it. stdout is data, stderr is talk.
+
+mod doctor;
+mod failure;
+mod plugin;
+mod run;
+
+pub use failure::Failure;
+
+use crate::plugin::{Locator, Plugins};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::{io::Write, path::PathBuf, process::ExitCode};
+
+/// Adversarially robust dataset distillation from composable plugins.
+///
+/// `guard-host RECIPE` is short for `guard-host run RECIPE`; without a recipe the built-in one runs.
+#[derive(Debug, Parser)]
+#[command(name = "guard-host", version, about, disable_help_subcommand = true)]
+struct Cli {
+    /// Load a plugin: a name, looked up in GUARD_PLUGIN_PATH and beside the executable, or a path. May be repeated.
+    #[arg(long = "plugin", value_name = "FILE", global = true)]
+    plugins: Vec<String>,
+
+    /// What to print on stdout.
+    #[arg(long, value_enum, default_value_t = Format::Human, global = true)]
+    format: Format,
+
+    /// Print what led to an error.
+    #[arg(long, short, global = true)]
+    verbose: bool,
+
+    #[command(flatten)]
+    run: run::RunArguments,
+
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+/// How results are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// For people.
+    Human,
+    /// For programs.
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run a recipe, or the built-in one.
+    Run(run::RunArguments),
+    /// Look at plugins.
+    #[command(subcommand)]
+    Plugin(PluginCommand),
+    /// Tell what this installation has, and what is wrong with it.
+    Doctor,
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginCommand {
+    /// List the plugins in GUARD_PLUGIN_PATH and beside the executable, and those named with `--plugin`.
+    List,
+    /// Tell what a plugin offers, with the options of its methods.
+    Info(PluginName),
+}
+
+#[derive(Debug, Args)]
+struct PluginName {
+    /// A name or a path.
+    #[arg(value_name = "PLUGIN")]
+    name: String,
+}
+
+/// What every command has at hand.
+struct Session {
+    requests: Vec<String>,
+    format: Format,
+    plugins: Plugins,
+}
+
+/// Parses the command line, runs the command, reports its failure.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let verbose = cli.verbose;
+    match dispatch(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Nobody reads a closed stderr.
+            let _ = writeln!(std::io::stderr(), "{}", failure.render(verbose));
+            failure.exit_code()
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<(), Failure> {
+    let session = Session { requests: cli.plugins, format: cli.format, plugins: Plugins::new(Locator::from_environment()) };
+    if cli.command.is_some() && cli.run.was_given() {
+        return Err(Failure::usage("a recipe and its options come after the command")
+            .help("write `guard-host run RECIPE`, or leave the command out"));
+    }
+    match cli.command {
+        None => run::run(session, &cli.run),
+        Some(Command::Run(arguments)) => run::run(session, &arguments),
+        Some(Command::Plugin(PluginCommand::List)) => plugin::list(session),
+        Some(Command::Plugin(PluginCommand::Info(PluginName { name }))) => plugin::info(session, &name),
+        Some(Command::Doctor) => doctor::doctor(session),
+    }
+}
+
+/// Prints data on stdout. A reader that has gone away is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    match std::io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::from(guard_sdk::Error::new(format!("stdout cannot be written: {error}"))))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Prints JSON on stdout.
+fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
+    print(&format!("{value:#}\n"))
+}
+
+/// The names of the commands, for a recipe that looks like one.
+const COMMANDS: [&str; 3] = ["run", "plugin", "doctor"];
+
+/// A recipe that is not there: maybe a slip in a command's name.
+fn missing_recipe(path: &PathBuf, error: &std::io::Error) -> Failure {
+    let failure = Failure::usage(format!("recipe `{}` cannot be read: {error}", path.display()));
+    let typed = path.to_string_lossy();
+    match COMMANDS.iter().find(|command| strsim::damerau_levenshtein(&typed, command) <= 2) {
+        Some(command) => failure.help(format!("did you mean the command `{command}`?")),
+        None => failure.help("give the path of a TOML file, or nothing for the built-in recipe"),
+    }
+}

@@ -1,0 +1,107 @@
+//! `guard-host run`.
+
+use super::{Format, Session, missing_recipe, print, print_json};
+use crate::{
+    cli::Failure,
+    data,
+    engine::Pipeline,
+    plan::Plan,
+    recipe,
+    report::{json, page, summary, table},
+    run::{Display, Journal, RunDirectory, write_text},
+};
+use clap::Args;
+use guard_sdk::Device;
+use std::{fs, path::PathBuf};
+
+/// The recipe that runs when none is named.
+const BUILT_IN: (&str, &str) = ("digits.toml", include_str!("../../../configs/digits.toml"));
+
+/// What `run` takes.
+#[derive(Debug, Args)]
+pub(super) struct RunArguments {
+    /// The recipe, a TOML file; the built-in one if left out.
+    recipe: Option<PathBuf>,
+    /// Change a value of the recipe, e.g. `--set training.epochs=5`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Print the resolved plan and stop.
+    #[arg(long)]
+    dry_run: bool,
+    /// The run directory; `runs/NAME` if left out. It must be empty.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Show no progress.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl RunArguments {
+    /// Whether anything was typed.
+    pub(super) fn was_given(&self) -> bool {
+        self.recipe.is_some() || !self.sets.is_empty() || self.dry_run || self.out.is_some() || self.quiet
+    }
+}
+
+pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), Failure> {
+    let (name, text) = match &arguments.recipe {
+        Some(path) => (path.display().to_string(), fs::read_to_string(path).map_err(|error| missing_recipe(path, &error))?),
+        None => (BUILT_IN.0.to_string(), BUILT_IN.1.to_string()),
+    };
+    let loaded = recipe::load(&name, &text, &arguments.sets)?;
+    let plan = Plan::new(&loaded, &session.requests, &mut session.plugins)?;
+    if arguments.dry_run {
+        return dry_run(&session, &plan);
+    }
+    let device = Device::Cpu;
+    let data = data::load(plan.data.name, device)?;
+    let directory = RunDirectory::create(&PathBuf::from("runs"), &plan.name, arguments.out.as_deref())?;
+    let text = with_sets(&text, &arguments.sets);
+    directory.begin(&text, &plan)?;
+    let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };
+    let journal = Journal::create(directory.path(), display)?;
+    let pipeline = Pipeline {
+        plan: &plan,
+        plugins: &session.plugins,
+        data: &data,
+        directory: &directory,
+        journal: &journal,
+        recipe_blake3: blake3::hash(text.as_bytes()).to_hex().to_string(),
+        device,
+    };
+    let results = pipeline.run()?;
+    let (figures, results) = (summary(&results), json(&results));
+    directory.write_json("results.json", &results)?;
+    let sheets: Vec<(String, String)> = plan
+        .variants
+        .iter()
+        .filter(|variant| variant.distillation.is_some())
+        .map(|variant| {
+            let folder = directory.variant(&plan, &variant.name).join("distilled/contact-sheet.png");
+            let relative = folder.strip_prefix(directory.path()).unwrap_or(&folder);
+            (variant.name.clone(), relative.display().to_string())
+        })
+        .collect();
+    write_text(&directory.path().join("report.html"), &page(&plan, &figures, &sheets))?;
+    if display == Display::Automatic {
+        eprintln!("results in `{}`", directory.path().display());
+    }
+    match session.format {
+        Format::Human => print(&table(&figures)),
+        Format::Json => print_json(&results),
+    }
+}
+
+/// The recipe as given, with the assignments that changed it as comments.
+fn with_sets(text: &str, sets: &[String]) -> String {
+    let sets: String = sets.iter().map(|set| format!("# --set {set}\n")).collect();
+    sets + text
+}
+
+fn dry_run(session: &Session, plan: &Plan) -> Result<(), Failure> {
+    if session.format == Format::Json {
+        return print_json(&serde_json::to_value(plan).map_err(guard_sdk::Error::from)?);
+    }
+    let text = toml::to_string(plan).map_err(|error| guard_sdk::Error::new(format!("the plan cannot be printed: {error}")))?;
+    print(&text)
+}

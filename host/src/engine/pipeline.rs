@@ -1,0 +1,298 @@
+//! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
+
+use super::{
+    Distiller, Evaluation, EvaluationAttack, LabelSource, Room, StudentTrainer, Trainer, TrainingLoss, WeightedRegularizer, accuracy,
+    clean, robust,
+};
+use crate::{
+    data::{DataInfo, Dataset},
+    network::Model,
+    plan::{Plan, PluginLock, VariantPlan},
+    plugin::{Context, Plugins, Recorder},
+    random::Streams,
+    recipe::{Distill, Labels, RegularizerUse},
+    run::{DistilledManifest, Journal, RunDirectory, StageLog, write_distilled},
+};
+use guard_sdk::{Device, Error, Result, Tensor, lab::LabInfo};
+use serde_json::Value;
+use std::path::Path;
+
+/// What a run found.
+pub struct RunResults {
+    /// The data set.
+    pub dataset: String,
+    /// Number of test images.
+    pub images: usize,
+    /// Of each variant.
+    pub variants: Vec<VariantResults>,
+}
+
+/// What one variant found.
+pub struct VariantResults {
+    /// The variant.
+    pub name: String,
+    /// Of the network trained on real data: one evaluation per ε, or one without budget where there is no threat.
+    pub teacher: Option<Vec<Evaluation>>,
+    /// Of the networks trained on synthetic data.
+    pub students: Vec<StudentResult>,
+}
+
+/// What one student found.
+pub struct StudentResult {
+    /// The student's number, from 0.
+    pub number: u64,
+    /// One evaluation per ε.
+    pub evaluations: Vec<Evaluation>,
+}
+
+/// Everything a run takes.
+pub struct Pipeline<'a> {
+    /// What to do.
+    pub plan: &'a Plan,
+    /// The plugins.
+    pub plugins: &'a Plugins,
+    /// The data.
+    pub data: &'a Dataset,
+    /// Where results go.
+    pub directory: &'a RunDirectory,
+    /// Progress and metrics.
+    pub journal: &'a Journal,
+    /// BLAKE3 of the recipe as given.
+    pub recipe_blake3: String,
+    /// Where tensors live.
+    pub device: Device,
+}
+
+impl Pipeline<'_> {
+    /// Runs every variant.
+    ///
+    /// # Errors
+    /// The first failure. What was written before stays.
+    pub fn run(&self) -> Result<RunResults> {
+        let variants = self.plan.variants.iter().map(|variant| VariantRun { pipeline: self, variant }.run());
+        Ok(RunResults {
+            dataset: self.plan.data.name.to_string(),
+            images: self.data.test.len(),
+            variants: variants.collect::<Result<_>>()?,
+        })
+    }
+}
+
+struct VariantRun<'a> {
+    pipeline: &'a Pipeline<'a>,
+    variant: &'a VariantPlan,
+}
+
+impl VariantRun<'_> {
+    fn run(&self) -> Result<VariantResults> {
+        let folder = self.pipeline.directory.variant(self.pipeline.plan, &self.variant.name);
+        let loss = self.training_loss()?;
+        let teacher = if self.variant.trains_teacher { Some(self.train(&loss, &folder)?) } else { None };
+        let mut results = VariantResults { name: self.variant.name.clone(), teacher: None, students: Vec::new() };
+        if let Some(teacher) = &teacher {
+            results.teacher = Some(self.evaluate(teacher, "evaluate teacher")?);
+        }
+        if let Some(distill) = &self.variant.recipe.distill {
+            let set = self.distill(distill, teacher.as_ref(), &loss)?;
+            let logits = self.relabel(&set.images, teacher.as_ref())?;
+            self.write_set(&folder.join("distilled"), distill, &set, logits.as_ref())?;
+            for number in 0..self.variant.recipe.student.count as u64 {
+                let student = self.student(number, &set.images, &set.labels, logits.as_ref(), teacher.as_ref())?;
+                student.save(&folder.join("checkpoints").join(format!("student-{number}.safetensors")))?;
+                let evaluations = self.evaluate(&student, &format!("evaluate student {}", number + 1))?;
+                results.students.push(StudentResult { number, evaluations });
+            }
+        }
+        Ok(results)
+    }
+
+    fn streams(&self, stage: &str) -> Streams {
+        Streams::new(self.pipeline.plan.seed).named(stage)
+    }
+
+    fn log<'b>(&'b self, stage: &'b str) -> StageLog<'b> {
+        self.pipeline.journal.stage(&self.variant.name, stage)
+    }
+
+    fn context<'b>(&'b self, stage: &'b str, streams: &'b Streams, recorder: &'b dyn Recorder) -> Context<'b> {
+        let (plugins, device) = (self.pipeline.plugins, self.pipeline.device);
+        Context { stage, iteration: 0, iterations: 0, random: streams, recorder, plugins, device }
+    }
+
+    fn regularizers(&self, stage: &str, uses: &[RegularizerUse]) -> Result<Vec<WeightedRegularizer>> {
+        let streams = self.streams(stage);
+        let context = self.context(stage, &streams, &crate::plugin::Silent);
+        uses.iter()
+            .enumerate()
+            .map(|(index, each)| {
+                // Two of a kind are told apart by their place.
+                let label = match uses.iter().filter(|other| other.method == each.method).count() {
+                    1 => each.method.clone(),
+                    _ => format!("{}-{}", each.method, index + 1),
+                };
+                let options = Value::Object(each.options.clone());
+                let regularizer = self.pipeline.plugins.regularizer(&context, &each.method, &label, &options)?;
+                Ok(WeightedRegularizer { weight: each.weight, regularizer })
+            })
+            .collect()
+    }
+
+    fn training_loss(&self) -> Result<TrainingLoss> {
+        let training = &self.variant.recipe.training;
+        let regularizers = self.regularizers("train", &training.regularizers)?;
+        Ok(TrainingLoss::new(training.cross_entropy_weight, training.label_smoothing, regularizers))
+    }
+
+    fn train(&self, loss: &TrainingLoss, folder: &Path) -> Result<Model> {
+        let (log, streams) = (self.log("train"), self.streams("train"));
+        let fresh = Model::fresh(&self.variant.network, &streams.named("network"), self.pipeline.device)?;
+        let trainer = Trainer {
+            split: &self.pipeline.data.train,
+            training: &self.variant.recipe.training,
+            loss,
+            streams: streams.clone(),
+            observer: &log,
+        };
+        let trained = trainer.run(fresh, &self.context("train", &streams, &log));
+        let checkpoints = folder.join("checkpoints");
+        if let Some(failure) = trained.failure {
+            let path = checkpoints.join("teacher-last-good.safetensors");
+            trained.model.save(&path)?;
+            log.finish("stopped")?;
+            return Err(failure.cause(format!("the last good state is in `{}`", path.display())));
+        }
+        trained.model.save(&checkpoints.join("teacher.safetensors"))?;
+        log.finish(&format!("{} epochs", self.variant.recipe.training.epochs))?;
+        Ok(trained.model)
+    }
+
+    fn distill(&self, distill: &Distill, teacher: Option<&Model>, loss: &TrainingLoss) -> Result<super::SyntheticSet> {
+        let VariantPlan { distillation, network, .. } = self.variant;
+        let distillation = distillation.as_ref().ok_or_else(|| Error::new("the plan has no distillation"))?;
+        let (log, streams) = (self.log("distill"), self.streams("distill"));
+        let context = self.context("distill", &streams, &log);
+        let options = Value::Object(distill.options.clone());
+        let mut objective = self.pipeline.plugins.objective(&context, &distill.objective, &distill.objective, &options)?;
+        let DataInfo { classes, image, .. } = &self.pipeline.plan.data;
+        let split = &self.pipeline.data.train;
+        let room = Room {
+            info: LabInfo {
+                classes: classes.len() as i64,
+                images_per_class: distill.images_per_class as i64,
+                image: *image,
+                real_images: split.class_counts(classes.len()),
+            },
+            needs: &distillation.needs,
+            spec: network,
+            teacher,
+            split,
+            loss,
+            streams: streams.clone(),
+        };
+        let distiller = Distiller {
+            room: &room,
+            iterations: distillation.iterations,
+            optimizer: distillation.optimizer.clone(),
+            schedule: distillation.schedule,
+            streams: streams.clone(),
+            observer: &log,
+        };
+        let mut regularizers = self.regularizers("distill", &distill.regularizers)?;
+        let set = distiller.run(&context, &mut objective, &mut regularizers)?;
+        log.finish(&format!("{} images, loss {:.4}", set.labels.size()[0], set.loss))?;
+        Ok(set)
+    }
+
+    /// The teacher's logits of the synthetic images, where the recipe stores them.
+    fn relabel(&self, images: &Tensor, teacher: Option<&Model>) -> Result<Option<Tensor>> {
+        match (self.variant.recipe.relabel.labels, teacher) {
+            (Labels::Soft, Some(teacher)) => {
+                let log = self.log("relabel");
+                let logits = teacher.frozen().eval_logits(images)?;
+                log.finish(&format!("{} soft labels", images.size()[0]))?;
+                Ok(Some(logits))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    fn write_set(&self, folder: &Path, distill: &Distill, set: &super::SyntheticSet, logits: Option<&Tensor>) -> Result<()> {
+        let Plan { data, seed, plugins, .. } = self.pipeline.plan;
+        let relabel = &self.variant.recipe.relabel;
+        let plugins: &[PluginLock] = plugins;
+        let labels = serde_json::to_value(relabel.labels)?.as_str().unwrap_or_default().to_string();
+        let manifest = DistilledManifest {
+            dataset: data.name,
+            classes: &data.classes,
+            image: data.image,
+            space: "pixels",
+            mean: &data.mean,
+            std: &data.std,
+            objective: &distill.objective,
+            images_per_class: distill.images_per_class,
+            labels,
+            temperature: relabel.temperature,
+            seed: *seed,
+            recipe_blake3: self.pipeline.recipe_blake3.clone(),
+            plugins,
+            learned: &set.learned,
+        };
+        write_distilled(folder, set, logits, data, &manifest)
+    }
+
+    fn student(&self, number: u64, images: &Tensor, labels: &Tensor, logits: Option<&Tensor>, teacher: Option<&Model>) -> Result<Model> {
+        let stage = format!("student {}", number + 1);
+        let (log, streams) = (self.log(&stage), self.streams("student").numbered(number));
+        let temperature = self.variant.recipe.relabel.temperature;
+        let frozen = teacher.map(Model::frozen);
+        let source = match (self.variant.recipe.relabel.labels, logits, &frozen) {
+            (Labels::Soft, Some(logits), _) => LabelSource::Soft { logits, temperature },
+            (Labels::Online, _, Some(teacher)) => LabelSource::Online { teacher, temperature },
+            _ => LabelSource::Hard,
+        };
+        let trainer = StudentTrainer {
+            images,
+            labels,
+            classes: self.variant.student.classes,
+            source,
+            student: &self.variant.recipe.student,
+            streams: streams.clone(),
+            observer: &log,
+        };
+        let fresh = Model::fresh(&self.variant.student, &streams.named("network"), self.pipeline.device)?;
+        let student = trainer.run(fresh, &self.context("student", &streams, &log))?;
+        log.finish(&format!("{} epochs", self.variant.recipe.student.epochs))?;
+        Ok(student)
+    }
+
+    /// One evaluation per ε of the threat model; clean accuracy alone where there is none.
+    fn evaluate(&self, model: &Model, stage: &str) -> Result<Vec<Evaluation>> {
+        // Student number and teacher share the attacks' random streams: the same images get the same starts.
+        let (log, streams) = (self.log(stage), self.streams("evaluate"));
+        let context = self.context("evaluate", &streams, &log);
+        let evaluate = &self.variant.recipe.evaluate;
+        let model = model.frozen();
+        let clean = clean(&model, &self.pipeline.data.test, evaluate.batch_size)?;
+        let mut evaluations = Vec::new();
+        for budget in &self.variant.budgets {
+            let mut attacks = evaluate
+                .attacks
+                .iter()
+                .map(|attack| {
+                    let (name, options) = (attack.label().to_string(), Value::Object(attack.options.clone()));
+                    let attack = self.pipeline.plugins.attack(&context, &attack.method, &name, &options)?;
+                    Ok(EvaluationAttack { name, attack })
+                })
+                .collect::<Result<Vec<_>>>()?;
+            let test = &self.pipeline.data.test;
+            evaluations.push(robust(&model, test, &clean, &mut attacks, budget, evaluate.batch_size, &context)?);
+        }
+        let robust: Vec<String> = evaluations.iter().map(|each| format!("{:.1} %", 100.0 * accuracy(&each.worst_case()))).collect();
+        let clean_percent = 100.0 * accuracy(&clean);
+        log.finish(&format!("clean {clean_percent:.1} %, robust [{}]", robust.join(", ")))?;
+        if evaluations.is_empty() {
+            evaluations.push(Evaluation { budget: None, clean, attacks: Vec::new() });
+        }
+        Ok(evaluations)
+    }
+}

@@ -1,0 +1,341 @@
+//! The plan: a recipe resolved and validated against the plugins it names. It is what `--dry-run` prints and what the engine
+//! runs; everything that can be known to be wrong is found here, in one pass, before anything runs. It needs no data.
+
+use crate::{
+    data::{self, DataInfo},
+    engine::{check_needs, optimizer_of},
+    network::{Architecture, NetworkSpec},
+    plugin::{Context, Plugins, Silent},
+    random::Streams,
+    recipe::{AttackUse, Document, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse, Schedule, Variant},
+};
+use guard_sdk::{
+    Budget, Device, Error,
+    manifest::Kind,
+    objective::{Needs, Networks},
+};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// What a run does.
+#[derive(Serialize)]
+pub struct Plan {
+    /// The run's name.
+    pub name: String,
+    /// The seed that all variants share.
+    pub seed: u64,
+    /// The data set.
+    pub data: DataInfo,
+    /// What runs side by side.
+    pub variants: Vec<VariantPlan>,
+    /// The plugins, with their sums.
+    pub plugins: Vec<PluginLock>,
+}
+
+/// A plugin as a run used it.
+#[derive(Debug, Clone, Serialize)]
+pub struct PluginLock {
+    /// The plugin's id.
+    pub id: String,
+    /// Its version.
+    pub version: String,
+    /// Where its file is.
+    pub path: String,
+    /// The file's BLAKE3 sum.
+    pub blake3: String,
+}
+
+/// One of the recipes that run side by side.
+#[derive(Serialize)]
+pub struct VariantPlan {
+    /// Its name.
+    pub name: String,
+    /// The recipe with the variant's keys replaced and every default filled in.
+    pub recipe: Recipe,
+    /// The network that is trained on real data.
+    pub network: NetworkSpec,
+    /// The network that is trained on synthetic data.
+    pub student: NetworkSpec,
+    /// Whether a network is trained on real data.
+    pub trains_teacher: bool,
+    /// How the synthetic images are made; nothing if the recipe has no `[distill]`.
+    pub distillation: Option<Distillation>,
+    /// Norm and ε in pixels of each evaluation.
+    #[serde(serialize_with = "budgets")]
+    pub budgets: Vec<Budget>,
+}
+
+/// How the synthetic images are made.
+#[derive(Serialize)]
+pub struct Distillation {
+    /// What the objective asked for.
+    pub needs: Needs,
+    /// Iterations of each group of images.
+    pub iterations: u64,
+    /// The images' optimiser.
+    pub optimizer: Optimizer,
+    /// Its learning rate's way.
+    pub schedule: Schedule,
+}
+
+fn budgets<S: serde::Serializer>(budgets: &[Budget], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(budgets.iter().map(|budget| serde_json::json!({ "norm": budget.norm, "epsilon": budget.epsilon })))
+}
+
+impl Plan {
+    /// Loads the plugins that `requests` (from the command line) and the recipe name, and checks every method, its options
+    /// and what belongs together.
+    ///
+    /// # Errors
+    /// Everything that is wrong.
+    pub fn new(recipe: &Loaded, requests: &[String], plugins: &mut Plugins) -> Result<Self, Problems> {
+        let mut problems = Vec::new();
+        for request in requests {
+            if let Err(error) = plugins.load(request) {
+                problems.push(unplaced(error));
+            }
+        }
+        for (index, name) in recipe.recipe.plugins.iter().enumerate() {
+            if let Err(error) = plugins.load(name) {
+                problems.push(placed(&recipe.document, &format!("/plugins/{index}"), error));
+            }
+        }
+        let document = &recipe.document;
+        let data = data_info(document, &recipe.recipe).map_err(|error| problems.push(error)).ok();
+        let mut variants = Vec::new();
+        if let Some(data) = &data {
+            for variant in &recipe.variants {
+                let mut checker = Checker { variant, data, plugins: &mut *plugins, problems: &mut problems };
+                variants.extend(checker.plan());
+            }
+        }
+        match data {
+            Some(data) if problems.is_empty() => Ok(Self {
+                name: recipe.name.clone(),
+                seed: recipe.recipe.seed,
+                data,
+                variants,
+                plugins: plugins.loaded().iter().map(PluginLock::of).collect(),
+            }),
+            _ => Err(Problems::new(problems)),
+        }
+    }
+}
+
+impl PluginLock {
+    fn of(loaded: &crate::plugin::Loaded) -> Self {
+        Self {
+            id: loaded.manifest.id.clone(),
+            version: loaded.manifest.version.clone(),
+            path: loaded.path.display().to_string(),
+            blake3: loaded.blake3.clone(),
+        }
+    }
+}
+
+/// The data set's constants, the recipe's mean and std in place of its own.
+fn data_info(document: &Document, recipe: &Recipe) -> Result<DataInfo, Problem> {
+    let mut info = data::info(&recipe.data.dataset).map_err(|error| placed(document, "/data/dataset", error))?;
+    if let (Some(mean), Some(std)) = (&recipe.data.mean, &recipe.data.std) {
+        let channels = info.image[0] as usize;
+        if mean.len() != channels {
+            let message = format!("data set `{}` has {channels} channels, but `mean` has {} values", info.name, mean.len());
+            return Err(document.problem("/data/mean", Mark::Value, message));
+        }
+        (info.mean, info.std) = (mean.clone(), std.clone());
+    }
+    Ok(info)
+}
+
+/// An error of a plugin as a problem without a place.
+pub fn unplaced(error: Error) -> Problem {
+    let problem = Problem::new(error.to_string());
+    match error.help {
+        Some(help) => problem.help(help),
+        None => problem,
+    }
+}
+
+/// An error as a problem at a value of the recipe.
+fn placed(document: &Document, pointer: &str, error: Error) -> Problem {
+    let problem = document.problem(pointer, Mark::Value, error.to_string());
+    match error.help {
+        Some(help) => problem.help(help),
+        None => problem,
+    }
+}
+
+/// Looks at one variant.
+struct Checker<'a> {
+    variant: &'a Variant,
+    data: &'a DataInfo,
+    plugins: &'a mut Plugins,
+    problems: &'a mut Vec<Problem>,
+}
+
+impl Checker<'_> {
+    fn plan(&mut self) -> Option<VariantPlan> {
+        let found = self.problems.len();
+        let Variant { name, recipe, .. } = self.variant;
+        let network = self.spec(&recipe.network, "/network");
+        let student = match &recipe.student.network {
+            Some(student) => self.spec(student, "/student/network"),
+            None => network.clone(),
+        };
+        self.regularizers("/training/regularizers", &recipe.training.regularizers);
+        if recipe.training.cross_entropy_weight == 0.0 && recipe.training.regularizers.iter().all(|each| each.weight == 0.0) {
+            let problem = self.variant.document.problem(
+                "/training/cross_entropy_weight",
+                Mark::Value,
+                "the training loss has no terms",
+            );
+            self.problems.push(problem.help("give the cross-entropy or a regularizer a weight above 0"));
+        }
+        let distillation = self.distillation(network.as_ref());
+        let budgets = self.budgets();
+        for (index, attack) in recipe.evaluate.attacks.iter().enumerate() {
+            self.attack(&format!("/evaluate/attacks/{index}"), attack, &budgets);
+        }
+        let labelled = recipe.distill.is_none() || recipe.relabel.labels != Labels::Hard;
+        let needed = distillation.as_ref().is_some_and(|distillation| distillation.needs.networks == Networks::Teacher);
+        if self.problems.len() > found {
+            return None;
+        }
+        Some(VariantPlan {
+            name: name.clone(),
+            recipe: recipe.clone(),
+            network: network?,
+            student: student?,
+            trains_teacher: labelled || needed,
+            distillation,
+            budgets,
+        })
+    }
+
+    fn refuse(&mut self, pointer: &str, error: Error) {
+        let problem = placed(&self.variant.document, pointer, error);
+        self.problems.push(problem);
+    }
+
+    fn spec(&mut self, architecture: &Architecture, pointer: &str) -> Option<NetworkSpec> {
+        let spec = NetworkSpec {
+            architecture: architecture.clone(),
+            input: self.data.image,
+            classes: self.data.classes.len() as i64,
+            mean: self.data.mean.clone(),
+            std: self.data.std.clone(),
+        };
+        match spec.program() {
+            Ok(_) => Some(spec),
+            Err(error) => {
+                self.refuse(pointer, error);
+                None
+            }
+        }
+    }
+
+    fn regularizers(&mut self, list: &str, uses: &[RegularizerUse]) {
+        for (index, RegularizerUse { method, options, .. }) in uses.iter().enumerate() {
+            self.method(Kind::Regularizer, &format!("{list}/{index}"), "use", method, options, |plugins, context, options| {
+                plugins.regularizer(context, method, method, options).map(|_| ())
+            });
+        }
+    }
+
+    fn attack(&mut self, pointer: &str, attack: &AttackUse, budgets: &[Budget]) {
+        let AttackUse { method, options, .. } = attack;
+        let info = self.method(Kind::Attack, pointer, "use", method, options, |plugins, context, options| {
+            plugins.attack(context, method, method, options)?.info()
+        });
+        if let (Some(info), Some(budget)) = (info, budgets.first())
+            && !info.norms.contains(&budget.norm)
+        {
+            let error = Error::unsupported(format!("attack `{method}` is not defined for the norm `{:?}`", budget.norm).to_lowercase());
+            self.refuse(&format!("{pointer}/use"), error);
+        }
+    }
+
+    fn distillation(&mut self, network: Option<&NetworkSpec>) -> Option<Distillation> {
+        let distill = self.variant.recipe.distill.as_ref()?;
+        let name = &distill.objective;
+        self.regularizers("/distill/regularizers", &distill.regularizers);
+        let needs =
+            self.method(Kind::Objective, "/distill", "objective", name, &distill.options, |plugins, context, options| {
+                plugins.objective(context, name, name, options)?.needs()
+            })?;
+        if let Err(error) = check_needs(&needs) {
+            self.refuse("/distill/objective", error.context(format!("objective `{name}`")));
+        }
+        if let (true, Some(network)) = (needs.batch_norm, network)
+            && network.program().is_ok_and(|program| program.batch_norm().is_empty())
+        {
+            let error = Error::unsupported(format!("objective `{name}` needs the running statistics of BatchNorm layers; this network has none"));
+            let help = "use `norm = \"batch\"` with `convnet`, or `architecture = \"resnet\"`";
+            self.refuse("/distill/objective", error.help(help));
+        }
+        let (optimizer, schedule) = optimizer_of(&needs);
+        Some(Distillation {
+            iterations: distill.iterations.map_or(needs.iterations, |iterations| iterations as u64),
+            optimizer: distill.optimizer.clone().unwrap_or(optimizer),
+            schedule,
+            needs,
+        })
+    }
+
+    fn budgets(&self) -> Vec<Budget> {
+        let threat = self.variant.recipe.evaluate.threat.as_ref();
+        threat.map_or(Vec::new(), |threat| {
+            threat.epsilon.0.iter().map(|epsilon| Budget { norm: threat.norm, epsilon: epsilon.pixels() }).collect()
+        })
+    }
+
+    /// Finds a method, holds its options against its schema, and makes one to hear what it says of them.
+    fn method<T>(
+        &mut self,
+        kind: Kind,
+        table: &str,
+        key: &str,
+        name: &str,
+        options: &Map<String, Value>,
+        make: impl FnOnce(&Plugins, &Context, &Value) -> guard_sdk::Result<T>,
+    ) -> Option<T> {
+        let at = format!("{table}/{key}");
+        if let Err(error) = self.plugins.require(kind, name) {
+            self.refuse(&at, error);
+            return None;
+        }
+        let pointer = format!("{table}/options");
+        let schema = match self.plugins.schema(kind, name) {
+            Ok(schema) => schema,
+            Err(error) => {
+                self.refuse(&at, error);
+                return None;
+            }
+        };
+        let found = self.variant.document.validate(&schema, &pointer);
+        if !found.is_empty() {
+            self.problems.extend(found);
+            return None;
+        }
+        let streams = Streams::new(0);
+        let context = Context {
+            stage: "plan",
+            iteration: 0,
+            iterations: 0,
+            random: &streams,
+            recorder: &Silent,
+            plugins: self.plugins,
+            device: Device::Cpu,
+        };
+        match make(self.plugins, &context, &Value::Object(options.clone())) {
+            Ok(made) => Some(made),
+            Err(error) => {
+                let inside = error.option_path.as_ref().map(|path| format!("{pointer}{path}"));
+                // An option that was left out has no place; the method's name has.
+                let place = inside.filter(|place| self.variant.document.get(place).is_some()).unwrap_or(at);
+                self.refuse(&place, error);
+                None
+            }
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What a run found, as a table, as JSON, and as a page.
+
+mod html;
+mod json;
+mod summary;
+mod table;
+
+pub use html::page;
+pub use json::json;
+pub use summary::{Row, Spread, Summary, summary};
+pub use table::table;

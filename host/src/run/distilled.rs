@@ -1,0 +1,101 @@
+//! `distilled/`: the synthetic set in forms that other tools open.
+
+use super::atomic::{write_atomically, write_text};
+use crate::{data::DataInfo, engine::SyntheticSet, plan::PluginLock};
+use guard_sdk::{Device, Error, Kind, Result, Tensor};
+use image::{GrayImage, ImageBuffer, Rgb, RgbImage};
+use serde::Serialize;
+use std::path::Path;
+
+/// What belongs to the images, so that nobody has to guess: a set that is normalised differently scores at chance.
+#[derive(Debug, Serialize)]
+pub struct DistilledManifest<'a> {
+    /// The data set that was distilled.
+    pub dataset: &'a str,
+    /// Names of the classes, in order of their labels.
+    pub classes: &'a [String],
+    /// Channels, height and width.
+    pub image: [i64; 3],
+    /// What the images' values are: `pixels`, in [0,1].
+    pub space: &'static str,
+    /// The mean that the networks subtract, per channel.
+    pub mean: &'a [f64],
+    /// The standard deviation that they divide by, per channel.
+    pub std: &'a [f64],
+    /// The objective.
+    pub objective: &'a str,
+    /// Images of each class.
+    pub images_per_class: usize,
+    /// `hard`, `soft` (teacher logits in `distilled.safetensors`) or `online` (by the teacher, in `checkpoints/`).
+    pub labels: String,
+    /// T of the soft labels.
+    pub temperature: f64,
+    /// The run's seed.
+    pub seed: u64,
+    /// BLAKE3 of the recipe as it was given.
+    pub recipe_blake3: String,
+    /// The plugins with their sums.
+    pub plugins: &'a [PluginLock],
+    /// What was learned besides the images.
+    pub learned: &'a [(String, f64)],
+}
+
+/// Writes `distilled.safetensors` (float32 images, labels, teacher logits if any), an image folder of PNGs, a contact sheet
+/// and the manifest. The manifest comes last: where it is, the rest is whole.
+///
+/// # Errors
+/// If the file system refuses.
+pub fn write_distilled(
+    folder: &Path,
+    set: &SyntheticSet,
+    logits: Option<&Tensor>,
+    info: &DataInfo,
+    manifest: &DistilledManifest,
+) -> Result<()> {
+    let (images, labels) = (set.images.to_device(Device::Cpu).contiguous(), set.labels.to_device(Device::Cpu).contiguous());
+    let mut tensors = vec![("images", images.shallow_clone()), ("labels", labels.shallow_clone())];
+    tensors.extend(logits.map(|logits| ("teacher_logits", logits.to_device(Device::Cpu).contiguous())));
+    write_atomically(&folder.join("distilled.safetensors"), |path| Ok(Tensor::write_safetensors(&tensors, path)?))?;
+
+    let bytes = (&images * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8);
+    let mut counts = vec![0usize; info.classes.len()];
+    let labels = Vec::<i64>::try_from(&labels)?;
+    for (position, &label) in labels.iter().enumerate() {
+        let class = label as usize;
+        let path = folder.join("images").join(&info.classes[class]).join(format!("{:04}.png", counts[class]));
+        counts[class] += 1;
+        write_png(&path, &bytes.get(position as i64))?;
+    }
+    write_png(&folder.join("contact-sheet.png"), &contact_sheet(&bytes, manifest.images_per_class as i64)?)?;
+    write_text(&folder.join("manifest.json"), &(serde_json::to_string_pretty(manifest)? + "\n"))
+}
+
+/// One row per class, enlarged to about 64 pixels an image, with a border of two pixels.
+fn contact_sheet(images: &Tensor, columns: i64) -> Result<Tensor> {
+    let (count, channels, height, width) = images.size4()?;
+    let zoom = (64 / height.max(width)).max(1);
+    let large = images.repeat_interleave_self_int(zoom, 2, None).repeat_interleave_self_int(zoom, 3, None);
+    let (height, width) = (height * zoom + 2, width * zoom + 2);
+    let framed = large.f_constant_pad_nd([1, 1, 1, 1])?;
+    let sheet = framed.f_reshape([count / columns, columns, channels, height, width])?.permute([2, 0, 3, 1, 4]);
+    Ok(sheet.f_reshape([channels, count / columns * height, columns * width])?)
+}
+
+/// Writes bytes `[C,H,W]` as a lossless PNG.
+fn write_png(path: &Path, pixels: &Tensor) -> Result<()> {
+    let (channels, height, width) = pixels.size3()?;
+    let (height, width) = (height as u32, width as u32);
+    let bytes = Vec::<u8>::try_from(pixels.permute([1, 2, 0]).contiguous().reshape([-1]))?;
+    let wrong = || Error::new(format!("an image of {channels} channels cannot be a PNG"));
+    write_atomically(path, |temporary| {
+        let saved = match channels {
+            1 => GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?.save(temporary),
+            3 => {
+                let image: RgbImage = ImageBuffer::<Rgb<u8>, _>::from_raw(width, height, bytes).ok_or_else(wrong)?;
+                image.save(temporary)
+            }
+            _ => return Err(wrong()),
+        };
+        saved.map_err(|error| Error::with_code("file", error.to_string()))
+    })
+}

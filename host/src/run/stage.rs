@@ -1,0 +1,184 @@
+//! What a run shows and writes while it goes: one progress line per stage on stderr, and `metrics.jsonl`.
+
+use crate::{engine::Observer, plugin::Recorder};
+use guard_sdk::{Device, Error, Level, Result, Tensor};
+use indicatif::{ProgressBar, ProgressStyle};
+use std::{
+    cell::{Cell, RefCell},
+    fs::File,
+    io::{BufWriter, IsTerminal, Write},
+    path::Path,
+    time::{Duration, Instant},
+};
+
+/// How a run shows its progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Display {
+    /// Bars on a terminal, lines elsewhere.
+    Automatic,
+    /// Nothing but errors.
+    Quiet,
+}
+
+/// A line this often where there is no terminal.
+const LINE_EVERY: Duration = Duration::from_secs(5);
+
+/// Values of a stage are read and written every so many iterations, so that a step does not wait for the device.
+const RECORD_EVERY: u64 = 10;
+
+/// `metrics.jsonl`: the source of truth of a run's numbers.
+pub struct Journal {
+    file: RefCell<BufWriter<File>>,
+    display: Display,
+}
+
+impl Journal {
+    /// Makes the file in the run directory.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn create(run: &Path, display: Display) -> Result<Self> {
+        let path = run.join("metrics.jsonl");
+        let file = File::create(&path)
+            .map_err(|error| Error::with_code("file", format!("`{}` cannot be written: {error}", path.display())))?;
+        Ok(Self { file: RefCell::new(BufWriter::new(file)), display })
+    }
+
+    /// Opens a stage of a variant.
+    pub fn stage<'a>(&'a self, variant: &'a str, stage: &'a str) -> StageLog<'a> {
+        let quiet = self.display == Display::Quiet;
+        let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
+        let style = ProgressStyle::with_template("{prefix:<36} {bar:24} {pos:>6}/{len:<6} {per_sec:>10} ETA {eta:>4}  {msg}");
+        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_prefix(format!("{variant}: {stage}"));
+        StageLog {
+            journal: self,
+            variant,
+            stage,
+            lines: !quiet && !std::io::stderr().is_terminal(),
+            bar,
+            begun: Instant::now(),
+            shown: Cell::new(Instant::now()),
+            position: Cell::new((0, 0)),
+            pending: RefCell::default(),
+            figure: RefCell::default(),
+            failure: RefCell::default(),
+        }
+    }
+}
+
+/// One stage of one variant.
+pub struct StageLog<'a> {
+    journal: &'a Journal,
+    variant: &'a str,
+    stage: &'a str,
+    lines: bool,
+    bar: ProgressBar,
+    begun: Instant,
+    shown: Cell<Instant>,
+    /// Iteration and number of iterations.
+    position: Cell<(u64, u64)>,
+    pending: RefCell<Vec<(String, Tensor)>>,
+    figure: RefCell<String>,
+    /// The first failure to write; reported when the stage ends.
+    failure: RefCell<Option<Error>>,
+}
+
+impl StageLog<'_> {
+    fn records(&self) -> bool {
+        let (iteration, iterations) = self.position.get();
+        iteration.is_multiple_of(RECORD_EVERY) || iteration + 1 == iterations
+    }
+
+    /// Reads and writes what was recorded since the last iteration began.
+    fn flush(&self) {
+        let pending = self.pending.take();
+        if pending.is_empty() {
+            return;
+        }
+        let mut metrics = serde_json::Map::new();
+        for (name, value) in &pending {
+            let value = value.to_device(Device::Cpu).f_double_value(&[]).unwrap_or(f64::NAN);
+            let figure = name.strip_prefix("loss/").filter(|term| !term.contains('/') && *term != "cross-entropy");
+            if figure.is_some() {
+                *self.figure.borrow_mut() = format!("loss {value:.4}");
+            }
+            metrics.insert(name.clone(), serde_json::json!(value));
+        }
+        self.write(metrics);
+    }
+
+    /// Writes numbers at the present iteration.
+    pub fn write(&self, metrics: serde_json::Map<String, serde_json::Value>) {
+        let (iteration, _) = self.position.get();
+        let line = serde_json::json!({
+            "variant": self.variant, "stage": self.stage, "iteration": iteration, "metrics": metrics,
+        });
+        if let Err(error) = writeln!(self.journal.file.borrow_mut(), "{line}") {
+            let failure = Error::with_code("file", format!("`metrics.jsonl` cannot be written: {error}"));
+            self.failure.borrow_mut().get_or_insert(failure);
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if self.lines {
+            eprintln!("{}: {}: {text}", self.variant, self.stage);
+        }
+    }
+
+    /// Ends the stage with a word on its outcome.
+    ///
+    /// # Errors
+    /// If the metrics could not be written.
+    pub fn finish(&self, outcome: &str) -> Result<()> {
+        self.flush();
+        let seconds = self.begun.elapsed().as_secs_f64();
+        self.bar.finish_and_clear();
+        self.line(&format!("{outcome} ({seconds:.1} s)"));
+        if !self.lines && self.journal.display == Display::Automatic {
+            eprintln!("{}: {}: {outcome} ({seconds:.1} s)", self.variant, self.stage);
+        }
+        let flushed = self.journal.file.borrow_mut().flush();
+        if let Err(error) = flushed {
+            return Err(Error::with_code("file", format!("`metrics.jsonl` cannot be written: {error}")));
+        }
+        self.failure.take().map_or(Ok(()), Err)
+    }
+}
+
+impl Observer for StageLog<'_> {
+    fn iteration(&self, iteration: u64, iterations: u64) {
+        self.flush();
+        self.position.set((iteration, iterations));
+        self.bar.set_length(iterations);
+        self.bar.set_position(iteration);
+        self.bar.set_message(self.figure.borrow().clone());
+        if self.shown.get().elapsed() >= LINE_EVERY {
+            self.shown.set(Instant::now());
+            self.line(&format!("{iteration}/{iterations} {}", self.figure.borrow()));
+        }
+    }
+}
+
+impl Recorder for StageLog<'_> {
+    fn metric(&self, name: &str, value: &Tensor) {
+        if self.records() {
+            self.pending.borrow_mut().push((name.to_string(), value.detach()));
+        }
+    }
+
+    fn log(&self, level: Level, message: &str) {
+        if self.journal.display == Display::Automatic && level != Level::Detail {
+            self.bar.suspend(|| eprintln!("{}: {}: {message}", self.variant, self.stage));
+        }
+    }
+
+    fn progress(&self, fraction: f64) {
+        let (_, iterations) = self.position.get();
+        self.bar.set_position((fraction.clamp(0.0, 1.0) * iterations as f64) as u64);
+    }
+
+    fn cancelled(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,89 @@
+//! The golden values: numbers that PyTorch computed from the methods' formulas, against what this host and its plugins
+//! compute from the same parameters and inputs.
+//!
+//! Everything comes from the folder's `index.json` (`../shared/golden` beside the checkout, or `GUARD_GOLDEN_DIR`): one
+//! trial for each case of a known kind, one ignored trial for each kind that is not known yet.
+
+mod attacks;
+mod basic;
+mod checks;
+mod curvature;
+mod gradient_norm;
+mod host;
+mod index;
+mod kinds;
+mod network;
+mod schedule;
+mod sre2l;
+mod tally;
+
+use checks::Checks;
+use index::Golden;
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use std::{
+    process::ExitCode,
+    sync::{Arc, Mutex},
+};
+use tally::Tally;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Replayed draws come from libtorch's own generator, which the whole process shares.
+    arguments.test_threads = Some(1);
+    // As the golden values were made.
+    tch::set_num_threads(1);
+    let tally = Arc::new(Mutex::new(Tally::default()));
+    let conclusion = libtest_mimic::run(&arguments, trials(&tally));
+    if !arguments.list {
+        print!("{}", tally.lock().expect("no trial panics while it holds the tally"));
+    }
+    conclusion.exit_code()
+}
+
+fn trials(tally: &Arc<Mutex<Tally>>) -> Vec<Trial> {
+    let folder = index::folder();
+    if !folder.exists() {
+        return vec![ignored("golden", format!("there is no folder `{}`; GUARD_GOLDEN_DIR names another", folder.display()))];
+    }
+    let golden = match Golden::read(folder) {
+        Ok(golden) => Arc::new(golden),
+        Err(error) => return vec![Trial::test("index", move || Err(Failed::from(error)))],
+    };
+    let mut trials = Vec::new();
+    let mut unknown: Vec<(String, usize)> = Vec::new();
+    for (position, case) in golden.index.cases.iter().enumerate() {
+        let kind = kinds::kind(&case.name);
+        match kinds::check(&kind) {
+            Some(check) => {
+                let (golden, tally) = (golden.clone(), tally.clone());
+                let run = move || one(&golden, position, &kinds::kind(&golden.index.cases[position].name), check, &tally);
+                trials.push(Trial::test(case.title(), run).with_kind(kind));
+            }
+            None => match unknown.iter_mut().find(|(known, _)| *known == kind) {
+                Some((_, count)) => *count += 1,
+                None => unknown.push((kind, 1)),
+            },
+        }
+    }
+    tally.lock().expect("nothing runs yet").unknown(&unknown);
+    trials.extend(unknown.into_iter().map(|(kind, count)| {
+        ignored(&kind, format!("{count} cases of a kind that is not known yet"))
+    }));
+    trials
+}
+
+fn one(golden: &Golden, position: usize, kind: &str, check: kinds::Check, tally: &Mutex<Tally>) -> Result<(), Failed> {
+    let mut checks = Checks::new(golden, &golden.index.cases[position])?;
+    let outcome = check(&mut checks);
+    let report = checks.report();
+    tally.lock().expect("no trial panics while it holds the tally").add(kind, &report);
+    outcome?;
+    match report.failures.is_empty() {
+        true => Ok(()),
+        false => Err(Failed::from(report.failures.join("\n"))),
+    }
+}
+
+fn ignored(name: &str, reason: String) -> Trial {
+    Trial::ignorable_test(name, move || Ok(Completion::ignored_with(reason)))
+}
