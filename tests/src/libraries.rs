@@ -23,7 +23,8 @@ pub fn library(name: &str) -> PathBuf {
 pub fn loaded_library(name: &str) -> PathBuf {
     let maps = fs::read_to_string("/proc/self/maps").expect("a Linux process can read its own maps");
     let mut paths = maps.lines().filter_map(|line| line.find('/').map(|start| Path::new(&line[start..])));
-    let found = paths.find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)));
+    let found =
+        paths.find(|path| path.file_name().is_some_and(|file| file.to_string_lossy().starts_with(name)));
     found.unwrap_or_else(|| panic!("`{name}` is not loaded")).to_path_buf()
 }
 

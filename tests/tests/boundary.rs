@@ -25,7 +25,8 @@ fn input_gradient(model: &Model, images: &Tensor, labels: &Tensor, space: Space)
 /// A penalty's value and its gradients to all parameters it depends on, as bits.
 fn value_and_gradients(penalty: &Tensor, model: &Model) -> Vec<(Kind, Vec<i64>, Vec<u64>)> {
     let parameters: Vec<&Tensor> = model.parameters().iter().collect();
-    let gradients = guard_sdk::autograd::grad_if_used(penalty, &parameters, guard_sdk::autograd::Graph::Free).unwrap();
+    let gradients =
+        guard_sdk::autograd::grad_if_used(penalty, &parameters, guard_sdk::autograd::Graph::Free).unwrap();
     let used: Vec<Tensor> = gradients.into_iter().flatten().collect();
     assert!(used.len() >= parameters.len() - 1, "all but the last bias enter an input gradient");
     std::iter::once(penalty).chain(&used).map(bits).collect()
@@ -138,7 +139,10 @@ fn an_attack_that_no_loaded_plugin_offers_is_an_error_when_the_method_is_made() 
     let bench = Bench::new(&["guard_misbehaving"]);
     let options = json!({ "attack": "pgd", "options": {}, "epsilon": 0.1 });
     let error = bench.regularizer("uses-attack", options).err().unwrap();
-    assert_eq!((error.code.as_str(), error.message.as_str()), ("unknown-method", "no plugin offers the attack `pgd`"));
+    assert_eq!(
+        (error.code.as_str(), error.message.as_str()),
+        ("unknown-method", "no plugin offers the attack `pgd`")
+    );
 }
 
 #[test]
@@ -157,7 +161,8 @@ fn uniform_draws_depend_on_the_ids_alone_and_not_on_batch_mates() {
     assert_ne!(bits(&drawn.get(0)), bits(&drawn.get(1)));
 
     let rows = [3i64, 0];
-    let (images, labels) = (all.images.index_select(0, &Tensor::from_slice(&rows)), Tensor::from_slice(&[0i64, 0]));
+    let (images, labels) =
+        (all.images.index_select(0, &Tensor::from_slice(&rows)), Tensor::from_slice(&[0i64, 0]));
     let ids = rows.map(|row| all.ids[row as usize]);
     let part = draws(&Batch::pixels(&images, &labels, &ids), 0);
     assert_eq!(bits(&part.get(0)), bits(&drawn.get(3)));
@@ -172,14 +177,18 @@ fn lines_for_the_log_carry_the_methods_label() {
     let examples = Examples::new(Kind::Float, 2);
     let mut method = bench.plugins.regularizer(&bench.context(), "logs", "my label", &json!({})).unwrap();
     drop(method.penalty(&bench.context(), &Network::lend(&examples.model), &examples.batch()).unwrap());
-    assert_eq!(bench.recording.lines(), [(Level::Information, "my label: in the middle of a call".to_string())]);
+    assert_eq!(
+        bench.recording.lines(),
+        [(Level::Information, "my label: in the middle of a call".to_string())]
+    );
 }
 
 #[test]
 fn a_network_with_other_parameters_keeps_their_graph() {
     let examples = Examples::new(Kind::Double, 2);
     let scale = Tensor::from(2.0f64).set_requires_grad(true);
-    let scaled: Vec<Tensor> = examples.model.parameters().iter().map(|parameter| parameter.detach() * &scale).collect();
+    let scaled: Vec<Tensor> =
+        examples.model.parameters().iter().map(|parameter| parameter.detach() * &scale).collect();
     let bound = examples.model.rebind(&scaled.iter().collect::<Vec<_>>()).unwrap();
     let logits = bound.pass(&examples.images, Pass::new(Space::Pixels)).unwrap().logits;
     let gradient = Tensor::run_backward(&[logits.sum(Kind::Double)], &[&scale], false, false).remove(0);

@@ -114,7 +114,8 @@ fn a_second_call_during_a_call_is_refused_by_the_plugin_itself() {
         },
     };
     let services = Services::lend(&backend);
-    let made = lend_services(&services, |host| (table.method.create)(host, RStr::from("logs"), RStr::from("{}")));
+    let made =
+        lend_services(&services, |host| (table.method.create)(host, RStr::from("logs"), RStr::from("{}")));
     let made = result(made).unwrap();
     instance.set(Some(made));
 
@@ -188,7 +189,8 @@ fn what_a_method_draws_from_libtorch_depends_on_run_and_iteration_alone() {
     let mut draws = |iteration| {
         let context = bench.context().at(iteration, 10);
         drop(method.penalty(&context, &Network::lend(&examples.model), &examples.batch()).unwrap());
-        let number = |name: &str| bench.recording.metric(&format!("draws-from-torch/{name}")).double_value(&[]);
+        let number =
+            |name: &str| bench.recording.metric(&format!("draws-from-torch/{name}")).double_value(&[]);
         [number("first"), number("second")]
     };
     let first = draws(0);
@@ -222,7 +224,22 @@ fn what_a_method_was_lent_and_changed_in_place_is_named() {
         assert_eq!(error.code, "in-place");
         assert_eq!(
             one_line(&error),
-            format!("plugin `test.misbehaving`, regularizer `{name}` changed the {what} it was lent, in place")
+            format!(
+                "plugin `test.misbehaving`, regularizer `{name}` changed the {what} it was lent, in place"
+            )
         );
     }
+}
+
+#[test]
+fn an_in_place_change_is_blamed_on_the_method_that_made_it_and_not_on_its_caller() {
+    let bench = Bench::new(&["guard_misbehaving"]);
+    let options = json!({ "regularizer": "writes-parameters", "options": {} });
+    let mut outer = bench.regularizer("uses-regularizer", options).unwrap();
+    let error = penalty(&bench, &mut outer, &Examples::new(Kind::Float, 2)).unwrap_err();
+    assert_eq!(error.code, "in-place");
+    assert!(
+        one_line(&error).starts_with("plugin `test.misbehaving`, regularizer `writes-parameters` changed"),
+        "{error}"
+    );
 }

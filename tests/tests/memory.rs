@@ -12,7 +12,8 @@ const ALLOWED: i64 = 2 << 20;
 /// Resident memory of this process in bytes.
 fn resident() -> i64 {
     let statm = fs::read_to_string("/proc/self/statm").expect("a Linux process can read its own size");
-    let pages: i64 = statm.split(' ').nth(1).expect("the second field is the resident size").parse().expect("a number");
+    let pages: i64 =
+        statm.split(' ').nth(1).expect("the second field is the resident size").parse().expect("a number");
     pages * 4096
 }
 

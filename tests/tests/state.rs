@@ -18,7 +18,8 @@ fn a_method_that_loads_a_saved_state_goes_on_as_if_it_had_never_stopped() {
     assert_eq!((version, &json), (3, &json!({ "calls": 2 })));
     assert_eq!(tensors.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["mean"]);
     // As a checkpoint would hold it: a copy, and JSON as text.
-    let tensors: Vec<(String, Tensor)> = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
+    let tensors: Vec<(String, Tensor)> =
+        tensors.iter().map(|(name, tensor)| (name.clone(), tensor.copy())).collect();
     let json = serde_json::from_str(&json.to_string()).unwrap();
     let expected = uninterrupted.penalty(&context, &network, &examples.batch()).unwrap();
 
@@ -33,7 +34,11 @@ fn a_method_that_loads_a_saved_state_goes_on_as_if_it_had_never_stopped() {
 fn a_state_of_another_version_is_refused_by_the_method() {
     let bench = Bench::new(&["guard_misbehaving"]);
     let mut method = bench.regularizer("stateful", json!({})).unwrap();
-    let state = State { version: 2, json: json!({ "calls": 1 }), tensors: vec![("mean".to_string(), Tensor::from(1.0))] };
+    let state = State {
+        version: 2,
+        json: json!({ "calls": 1 }),
+        tensors: vec![("mean".to_string(), Tensor::from(1.0))],
+    };
     assert_eq!(method.load(&bench.context(), state).unwrap_err().message, "no state of version 3, found 2");
 }
 

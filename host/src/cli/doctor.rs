@@ -10,14 +10,14 @@ use std::fmt::Write;
 pub(super) fn doctor(session: Session) -> Result<(), Failure> {
     let mut paths = Vec::new();
     for request in &session.requests {
-        let find = session.plugins.locator().find(request);
-        paths.push(find.map_err(|error| Failure::Usage(error.context(format!("plugin `{request}`"))))?);
+        paths.push(session.plugins.find_file(request).map_err(Failure::Usage)?);
     }
     // Libraries without a manifest are other people's.
     paths.extend(session.plugins.locator().libraries().into_iter().filter(|path| {
         crate::plugin::inspect(path).map_or_else(|error| error.code == "manifest", |_| true)
     }));
     paths = paths.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
+    paths.sort();
     paths.dedup();
     let opened: Vec<(String, Result<Loaded, Error>)> =
         paths.iter().map(|path| (path.display().to_string(), Loaded::open(path))).collect();

@@ -3,9 +3,9 @@
 use super::{Format, Session, print, print_json};
 use crate::{
     cli::Failure,
-    plugin::{Inspection, inspect},
+    plugin::{Inspection, Loaded, inspect},
 };
-use guard_sdk::{Error, manifest::MethodEntry};
+use guard_sdk::manifest::MethodEntry;
 use serde_json::{Value, json};
 use std::{fmt::Write, path::Path};
 
@@ -13,8 +13,8 @@ use std::{fmt::Write, path::Path};
 pub(super) fn list(session: Session) -> Result<(), Failure> {
     let mut found: Vec<(String, Inspection)> = Vec::new();
     for request in &session.requests {
-        let path = session.plugins.locator().find(request).map_err(|error| about(request, error))?;
-        let inspection = inspect(&path).map_err(|error| about(&path.display().to_string(), error))?;
+        let path = session.plugins.find_file(request).map_err(Failure::Usage)?;
+        let inspection = Loaded::inspect(&path).map_err(Failure::Usage)?;
         found.push((path.display().to_string(), inspection));
     }
     for path in session.plugins.locator().libraries() {
@@ -84,9 +84,4 @@ fn entry(path: &str, Inspection { manifest, blake3 }: &Inspection) -> Value {
         "torch": manifest.torch,
         "methods": manifest.methods,
     })
-}
-
-fn about(file: &str, mut error: Error) -> Failure {
-    error.message = format!("plugin `{file}` {}", error.message);
-    Failure::Usage(error)
 }

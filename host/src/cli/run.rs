@@ -6,7 +6,8 @@ use crate::{
     data,
     engine::Pipeline,
     plan::Plan,
-    recipe,
+    random::Streams,
+    recipe::{self, EvaluationSplit},
     report::{json, page, summary, table},
     run::{Display, Journal, RunDirectory, write_text},
 };
@@ -54,7 +55,10 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         return dry_run(&session, &plan);
     }
     let device = Device::Cpu;
-    let data = data::load(plan.data.name, device)?;
+    let mut data = data::load(plan.data.name, device)?;
+    if loaded.recipe.evaluate.split == EvaluationSplit::Validation {
+        data = data.with_validation(&Streams::new(plan.seed));
+    }
     let directory = RunDirectory::create(&PathBuf::from("runs"), &plan.name, arguments.out.as_deref())?;
     let text = with_sets(&text, &arguments.sets);
     directory.begin(&text, &plan)?;

@@ -5,6 +5,7 @@ mod digits;
 
 pub use augment::augment;
 
+use crate::random::Streams;
 use guard_sdk::{Device, Error, IndexOp, Kind, Result, Tensor};
 
 /// What is known of a data set without reading it.
@@ -59,6 +60,21 @@ pub fn info(name: &str) -> Result<DataInfo> {
 pub fn load(name: &str, device: Device) -> Result<Dataset> {
     info(name)?;
     digits::load(device)
+}
+
+impl Dataset {
+    /// The training split without a fifth of its images, which take the place of the test split.
+    pub fn with_validation(self, streams: &Streams) -> Self {
+        let order = streams.named("validation").permutation(self.train.len());
+        let (held_out, kept) = order.split_at(order.len() / 5);
+        let split = |positions: &[i64]| {
+            let mut positions = positions.to_vec();
+            positions.sort_unstable();
+            let (images, labels) = self.train.select(&positions);
+            Split { images, labels }
+        };
+        Self { train: split(kept), test: split(held_out) }
+    }
 }
 
 impl Split {

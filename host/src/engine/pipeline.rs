@@ -10,7 +10,7 @@ use crate::{
     plan::{Plan, PluginLock, VariantPlan},
     plugin::{Context, Plugins, Recorder},
     random::Streams,
-    recipe::{Distill, Labels, RegularizerUse},
+    recipe::{Distill, EvaluationSplit, Labels, RegularizerUse},
     run::{DistilledManifest, Journal, RunDirectory, StageLog, write_distilled},
 };
 use guard_sdk::{Device, Error, Result, Tensor, lab::LabInfo};
@@ -21,8 +21,10 @@ use std::path::Path;
 pub struct RunResults {
     /// The data set.
     pub dataset: String,
-    /// Number of test images.
+    /// Number of images that were evaluated on.
     pub images: usize,
+    /// `test` or `validation`.
+    pub split: &'static str,
     /// Of each variant.
     pub variants: Vec<VariantResults>,
 }
@@ -73,6 +75,10 @@ impl Pipeline<'_> {
         Ok(RunResults {
             dataset: self.plan.data.name.to_string(),
             images: self.data.test.len(),
+            split: match self.plan.variants[0].recipe.evaluate.split {
+                EvaluationSplit::Test => "test",
+                EvaluationSplit::Validation => "validation",
+            },
             variants: variants.collect::<Result<_>>()?,
         })
     }

@@ -30,8 +30,10 @@ impl Locator {
             .map(|list| env::split_paths(list).filter(|directory| directory.is_absolute()).collect())
             .unwrap_or_default();
         if let Some(beside) = beside {
-            // Beside it; where cargo leaves the libraries of a dependency; where `cargo xtask install` puts them.
-            directories.extend([beside.to_path_buf(), beside.join("deps"), beside.join("../lib/guard-host")]);
+            directories.push(beside.to_path_buf());
+            // Where cargo leaves the libraries of a dependency, and where `cargo xtask install` puts them.
+            let others = [Some(beside.join("deps")), beside.parent().map(|prefix| prefix.join("lib/guard-host"))];
+            directories.extend(others.into_iter().flatten().filter(|folder| folder.is_dir()));
         }
         Self { directories }
     }

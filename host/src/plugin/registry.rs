@@ -2,7 +2,7 @@
 
 use super::{
     call::{Context, Hosted},
-    file::inspect,
+    file::{Inspection, inspect},
     locate::Locator,
 };
 use guard_sdk::{
@@ -37,10 +37,18 @@ impl Loaded {
     /// If it is no plugin, or not one for this host. The message is a sentence that names the file.
     pub fn open(path: &Path) -> Result<Self> {
         let named = |error: Error| prefixed(error, path);
-        let inspection = inspect(path).map_err(named)?;
+        let inspection = Self::inspect(path)?;
         inspection.check().map_err(named)?;
         let library = Library::open(path).map_err(named)?;
         Ok(Self { path: path.to_path_buf(), blake3: inspection.blake3, manifest: inspection.manifest, library })
+    }
+
+    /// Looks at the file without loading it.
+    ///
+    /// # Errors
+    /// If it is no plugin. The message is a sentence that names the file.
+    pub fn inspect(path: &Path) -> Result<Inspection> {
+        inspect(path).map_err(|error| prefixed(error, path))
     }
 
     fn offers(&self, kind: Kind, name: &str) -> bool {
@@ -56,9 +64,20 @@ impl Loaded {
     }
 }
 
-/// "plugin `file` was built for ...": the file before a message that continues the sentence.
+/// The file before a message that continues the sentence, all on one line: "plugin `file` was built for libtorch 2.10.0,
+/// this host runs 2.11.0; rebuild it against libtorch 2.11.0".
 fn prefixed(mut error: Error, path: &Path) -> Error {
     error.message = format!("plugin `{}` {}", path.display(), error.message);
+    error.causes.retain(|cause| match cause.contains('\n') {
+        true => true,
+        false => {
+            error.message = format!("{}: {cause}", error.message);
+            false
+        }
+    });
+    if let Some(help) = error.help.take() {
+        error.message = format!("{}; {help}", error.message);
+    }
     error
 }
 
@@ -81,7 +100,7 @@ impl Plugins {
     /// # Errors
     /// If it is not found, no plugin, not one for this host, or another file with the same id is loaded.
     pub fn load(&mut self, request: &str) -> Result<&Loaded> {
-        let path = self.locator.find(request).map_err(|error| prefixed(error, Path::new(request)))?;
+        let path = self.find_file(request)?;
         if let Some(known) = self.loaded.iter().position(|loaded| loaded.path == path) {
             return Ok(&self.loaded[known]);
         }
@@ -93,6 +112,20 @@ impl Plugins {
         }
         self.loaded.push(loaded);
         Ok(&self.loaded[self.loaded.len() - 1])
+    }
+
+    /// The file that `request` names; see [`Locator::find`].
+    ///
+    /// # Errors
+    /// If there is none. The message names the plugins that there are.
+    pub fn find_file(&self, request: &str) -> Result<PathBuf> {
+        self.locator.find(request).map_err(|mut error| {
+            let known: Vec<String> = self.locator.libraries().iter().filter(|path| inspect(path).is_ok()).map(|path| plain_name(path)).collect();
+            if !request.contains('/') && !known.is_empty() {
+                error.message = format!("{} (there are: {})", error.message, known.join(", "));
+            }
+            prefixed(error, Path::new(request))
+        })
     }
 
     /// The loaded plugins, in the order of loading.
@@ -191,8 +224,8 @@ impl Plugins {
     /// # Errors
     /// If no loaded plugin offers it, or it refuses the options.
     pub fn regularizer(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<RegularizerInstance>> {
-        self.make(Kind::Regularizer, context, name, label, |loaded, services, method| {
-            RegularizerInstance::create(loaded.library.regularizers().map_err(|error| prefixed(error, &loaded.path))?, services, method, options)
+        self.make(Kind::Regularizer, context, name, label, Library::regularizers, |table, services, method| {
+            RegularizerInstance::create(table, services, method, options)
         })
     }
 
@@ -201,7 +234,9 @@ impl Plugins {
     /// # Errors
     /// If no loaded plugin offers it, or it refuses the options.
     pub fn attack(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<AttackInstance>> {
-        self.make(Kind::Attack, context, name, label, |loaded, services, method| AttackInstance::create(loaded.library.attacks().map_err(|error| prefixed(error, &loaded.path))?, services, method, options))
+        self.make(Kind::Attack, context, name, label, Library::attacks, |table, services, method| {
+            AttackInstance::create(table, services, method, options)
+        })
     }
 
     /// Makes an objective; see [`Plugins::regularizer`].
@@ -209,23 +244,25 @@ impl Plugins {
     /// # Errors
     /// If no loaded plugin offers it, or it refuses the options.
     pub fn objective(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<ObjectiveInstance>> {
-        self.make(Kind::Objective, context, name, label, |loaded, services, method| {
-            ObjectiveInstance::create(loaded.library.objectives().map_err(|error| prefixed(error, &loaded.path))?, services, method, options)
+        self.make(Kind::Objective, context, name, label, Library::objectives, |table, services, method| {
+            ObjectiveInstance::create(table, services, method, options)
         })
     }
 
-    fn make<T>(
+    fn make<I, T>(
         &self,
         kind: Kind,
         context: &Context,
         name: &str,
         label: &str,
-        create: impl FnOnce(&Loaded, &guard_sdk::Services, &str) -> Result<T>,
+        table: fn(&Library) -> Result<&'static I>,
+        create: impl FnOnce(&'static I, &guard_sdk::Services, &str) -> Result<T>,
     ) -> Result<Hosted<T>> {
         let loaded = self.find(kind, name)?;
         let method = split(name).1;
         let who = format!("plugin `{}`, {kind} `{method}`", loaded.manifest.id);
-        Hosted::create(who, label, context, |services| create(loaded, services, method))
+        let table = table(&loaded.library).map_err(|error| prefixed(error, &loaded.path))?;
+        Hosted::create(who, label, context, |services| create(table, services, method))
     }
 
     /// Keeps an attack that a plugin asked for; the key is its handle.
@@ -259,6 +296,12 @@ fn keep<T>(all: &Kept<T>, hosted: Hosted<T>) -> u64 {
 
 fn kept<T>(all: &Kept<T>, key: u64) -> Result<Rc<RefCell<Hosted<T>>>> {
     all.borrow().get(key as usize).cloned().ok_or_else(|| Error::with_code("interface", format!("there is no method with handle {key}")))
+}
+
+/// `libguard_curv.so` as `guard_curv`.
+fn plain_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    stem.strip_prefix(std::env::consts::DLL_PREFIX).unwrap_or(&stem).to_string()
 }
 
 /// `guard.curv/curvature` as plugin and method.

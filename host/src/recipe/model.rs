@@ -251,6 +251,8 @@ impl Default for Student {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Evaluate {
+    /// The images that are evaluated on: `test` for results, `validation` for choosing settings.
+    pub split: EvaluationSplit,
     /// Images in a step; no result depends on it.
     #[schemars(range(min = 1))]
     pub batch_size: usize,
@@ -264,11 +266,23 @@ pub struct Evaluate {
 impl Default for Evaluate {
     fn default() -> Evaluate {
         Evaluate {
+            split: EvaluationSplit::Test,
             batch_size: 256,
             threat: None,
             attacks: Vec::new(),
         }
     }
+}
+
+/// The images that networks are evaluated on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum EvaluationSplit {
+    /// The test split.
+    Test,
+    /// A fifth of the training split, chosen by the seed and left out of training: settings that are chosen on it leave
+    /// the test split untouched.
+    Validation,
 }
 
 /// What an attacker may do: change an image by less than a radius.

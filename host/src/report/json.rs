@@ -22,7 +22,7 @@ pub fn json(results: &RunResults) -> Value {
             })
         })
         .collect();
-    json!({ "dataset": results.dataset, "images": results.images, "variants": variants })
+    json!({ "dataset": results.dataset, "split": results.split, "images": results.images, "variants": variants })
 }
 
 /// One object per ε.

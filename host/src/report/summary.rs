@@ -52,8 +52,10 @@ pub struct Row {
 pub struct Summary {
     /// The data set.
     pub dataset: String,
-    /// Number of test images.
+    /// Number of images that were evaluated on.
     pub images: usize,
+    /// `test` or `validation`.
+    pub split: &'static str,
     /// The attacks, by name.
     pub attacks: Vec<String>,
     /// The budgets, in the recipe's order.
@@ -80,6 +82,7 @@ pub fn summary(results: &RunResults) -> Summary {
     Summary {
         dataset: results.dataset.clone(),
         images: results.images,
+        split: results.split,
         attacks: any.first().and_then(|first| first.first()).map_or(Vec::new(), |first| {
             first.attacks.iter().map(|attack| attack.name.clone()).collect()
         }),

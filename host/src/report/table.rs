@@ -31,8 +31,8 @@ pub fn table(summary: &Summary) -> String {
 
 /// Data, threat model and attacks in a sentence.
 pub(super) fn caption(summary: &Summary) -> String {
-    let Summary { dataset, images, attacks, budgets, .. } = summary;
-    let mut text = format!("accuracy in % on the {images} test images of {dataset}");
+    let Summary { dataset, images, split, attacks, budgets, .. } = summary;
+    let mut text = format!("accuracy in % on the {images} {split} images of {dataset}");
     if let Some(first) = budgets.first() {
         let attacks = if attacks.is_empty() { "no attack".to_string() } else { attacks.join(" and ") };
         let _ = write!(text, "; robust: {} ball of radius ε in pixels [0,1], white-box, {attacks}", norm(first));

@@ -15,7 +15,7 @@ use guard_sdk::{
 };
 
 /// Which function of the two losses is penalised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// mean_i ‖∇ₓℓ(xᵢ+zᵢ) − ∇ₓℓ(xᵢ)‖₂² (CURE; the GUARD paper's R(x)).
@@ -28,7 +28,7 @@ pub enum Form {
 }
 
 /// Whose numbers are reproduced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compat {
     /// Per-example definitions: nothing depends on the batch size.

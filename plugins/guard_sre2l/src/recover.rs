@@ -7,13 +7,13 @@
 //! | R_BN | `batch-norm` in the log |
 
 use guard_sdk::{
-    Lab, Method, Needs, Objective, OwnedNetwork, Pass, Result, Services, Space, Statistics, Step, Synthetic, Tensor, Value,
+    Batch, Kind, Lab, Method, Needs, Objective, OwnedNetwork, Pass, Result, Services, Space, Statistics, Step, Synthetic, Tensor, Value,
     augment::{self, Crop},
     objective::{Networks, Start, Together, Updates},
 };
 
 /// What the images go through before the teacher sees them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augment {
     /// Random-resized-crop, flip, and a roll of up to `largest_roll` pixels, drawn once per iteration.
@@ -90,7 +90,9 @@ impl Objective for Sre2l {
             None => self.teacher.insert(lab.teacher()?),
         };
         let output = teacher.lend().pass(&images, Pass::new(synthetic.space).with_statistics())?;
-        let cross_entropy = output.logits.cross_entropy_for_logits(synthetic.labels);
+        let Synthetic { labels, soft_labels, ids, space, .. } = *synthetic;
+        let batch = Batch { images: &images, labels, soft_labels, ids, space };
+        let cross_entropy = batch.cross_entropy_each(&output.logits)?.mean(None::<Kind>);
         let batch_norm = self.statistics_distance(step, &output.statistics)?;
         step.services.metric("cross-entropy", &cross_entropy)?;
         step.services.metric("batch-norm", &batch_norm)?;

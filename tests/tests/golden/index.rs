@@ -64,7 +64,7 @@ pub struct Case {
     file: String,
     space: String,
     pub params: BTreeMap<String, Value>,
-    tensors: BTreeMap<String, TensorEntry>,
+    pub tensors: BTreeMap<String, TensorEntry>,
     pub scalars: BTreeMap<String, Value>,
     /// Computed but not stored in this case's file.
     pub dropped: Vec<String>,

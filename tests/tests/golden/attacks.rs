@@ -1,0 +1,202 @@
+//! `atk_*`: attacks on pixels, recorded from torchattacks. What it drew is drawn again from libtorch's generator and given
+//! to the plugin.
+
+use crate::{
+    checks::{
+        Checks, Examples,
+        Precision::{Exact, Path, Smooth},
+    },
+    host::{Draws, Host, Watched},
+    index::Dtype,
+};
+use guard_host::{engine::verify, network::Model};
+use guard_sdk::{
+    Budget, Kind, Network, Norm, Pass, Result, Tensor,
+    autograd::{Graph, grad},
+    batch::{norm_each, per_image},
+};
+use serde_json::{Value, json};
+
+/// `atk_clean`: logits and flags without attack.
+pub fn clean(checks: &mut Checks) -> Result<()> {
+    let (model, examples) = (checks.model()?, checks.examples()?);
+    let logits = model.eval_logits(&examples.images)?;
+    checks.compare("logits", &logits, Smooth);
+    checks.compare("correct", &right(&logits, &examples), Exact);
+    Ok(())
+}
+
+/// `atk_fgsm*`.
+pub fn fgsm(checks: &mut Checks) -> Result<()> {
+    let attacked = Attacked::run(checks, "fgsm", &json!({}), Norm::Linf, Draws::default())?;
+    attacked.compare_along_signs(checks)
+}
+
+/// `atk_pgd*`: torchattacks' PGD in the linf ball.
+pub fn pgd(checks: &mut Checks) -> Result<()> {
+    let random_start = starts_at_random(checks)?;
+    let mut draws = Draws::default();
+    if random_start {
+        seed(checks);
+        // `empty_like(images).uniform_(-eps, eps)` takes the same numbers off the generator.
+        draws.0.push(("start", checks.examples()?.images.empty_like().uniform_(0.0, 1.0)));
+    }
+    let options = options(checks, random_start)?;
+    Attacked::run(checks, "pgd", &options, Norm::Linf, draws)?.compare_along_signs(checks)
+}
+
+/// `atk_pgdl2*`: torchattacks' PGDL2. It divides by ‖g‖₂ + 1e-10, g of the batch-mean loss, where the product divides by
+/// ‖g‖₂: what that changes is added before the comparison.
+pub fn pgd_l2(checks: &mut Checks) -> Result<()> {
+    let random_start = starts_at_random(checks)?;
+    let mut draws = Draws::default();
+    let images = checks.examples()?.images;
+    let mut start = images.shallow_clone();
+    if random_start {
+        seed(checks);
+        let direction = images.empty_like().normal_(0.0, 1.0);
+        let length = Tensor::zeros([images.size()[0]], (images.kind(), images.device())).uniform_(0.0, 1.0);
+        let scale = &length / norm_each(&direction) * checks.case.number("eps")?;
+        start = (&images + &direction * per_image(&scale)).clamp(0.0, 1.0);
+        draws.0.extend([("start.direction", direction), ("start.length", length)]);
+    }
+    let options = options(checks, random_start)?;
+    let mut attacked = Attacked::run(checks, "pgd", &options, Norm::L2, draws)?;
+    let with_constant = attacked.released_l2(checks, &start, 1e-10)?;
+    attacked.adversarial += with_constant - attacked.released_l2(checks, &start, 0.0)?;
+    attacked.compare(checks)
+}
+
+fn options(checks: &Checks, random_start: bool) -> Result<Value> {
+    let relative_step_size = checks.case.number("alpha")? / checks.case.number("eps")?;
+    let steps = checks.case.count("steps")?;
+    Ok(json!({ "steps": steps, "relative_step_size": relative_step_size, "random_start": random_start }))
+}
+
+fn seed(checks: &Checks) {
+    tch::manual_seed(checks.case.count("seed").unwrap_or(0) as i64);
+}
+
+/// Whether the recorded attack did not start at the images: as the case says, else by its loss path, which begins with the
+/// loss at the start, else by its name.
+fn starts_at_random(checks: &mut Checks) -> Result<bool> {
+    if let Ok(said) = checks.case.param("random_start") {
+        return Ok(said);
+    }
+    let (model, examples) = (checks.model()?, checks.examples()?);
+    let clean = mean_loss(&model.eval_logits(&examples.images)?, &examples)?;
+    Ok(match checks.table("loss_path") {
+        Ok(path) => (path.double_value(&[0]) - clean).abs() > 1e-4 * clean,
+        Err(_) => checks.case.name.split('_').any(|part| part == "rs"),
+    })
+}
+
+fn mean_loss(logits: &Tensor, examples: &Examples) -> Result<f64> {
+    Ok(examples.batch().cross_entropy_each(logits)?.mean(logits.kind()).double_value(&[]))
+}
+
+fn right(logits: &Tensor, examples: &Examples) -> Tensor {
+    logits.argmax(-1, false).eq_tensor(&examples.labels)
+}
+
+/// A case's images after the attack.
+struct Attacked {
+    model: Model,
+    examples: Examples,
+    budget: Budget,
+    adversarial: Tensor,
+    /// The mean loss before each step, and after the last.
+    path: Vec<f64>,
+}
+
+impl Attacked {
+    fn run(checks: &mut Checks, method: &str, options: &Value, norm: Norm, draws: Draws) -> Result<Self> {
+        let (model, examples) = (checks.model()?, checks.examples()?);
+        let budget = Budget { norm, epsilon: checks.case.number("eps")? };
+        let host = Host::new("guard_attacks", draws)?;
+        let context = host.context("evaluate");
+        let mut attack = host.plugins.attack(&context, method, method, options)?;
+        let watched = Watched::new(model.frozen());
+        let adversarial = attack.perturb(&context, &Network::lend(&watched), &examples.batch(), &budget)?;
+        let _sizes = verify(&adversarial, &examples.images, &budget, attack.info()?.guarantee)?;
+        let mut passes = watched.logits();
+        passes.push(model.eval_logits(&adversarial)?);
+        let path = passes.iter().map(|logits| mean_loss(logits, &examples)).collect::<Result<_>>()?;
+        Ok(Self { model, examples, budget, adversarial, path })
+    }
+
+    /// torchattacks' PGDL2 from `start`, with its constant in the division.
+    fn released_l2(&self, checks: &Checks, start: &Tensor, constant: f64) -> Result<Tensor> {
+        let Self { model, examples, budget, .. } = self;
+        let (clean, network) = (&examples.images, model.frozen());
+        let mut adversarial = start.copy();
+        for _ in 0..checks.case.count("steps")? {
+            let leaf = adversarial.set_requires_grad(true);
+            let logits = network.forward(&leaf, Pass::new(examples.space), false)?.logits;
+            let loss = examples.batch().cross_entropy_each(&logits)?.mean(logits.kind());
+            let gradient = grad(&loss, &[&leaf], Graph::Free)?.remove(0);
+            let direction = &gradient / per_image(&(norm_each(&gradient) + constant));
+            let moved = leaf.detach() + direction * checks.case.number("alpha")? - clean;
+            let factor = (norm_each(&moved).reciprocal() * budget.epsilon).clamp_max(1.0);
+            adversarial = (clean + moved * per_image(&factor)).clamp(0.0, 1.0);
+        }
+        Ok(adversarial)
+    }
+
+    /// An attack whose images are a smooth function of the network.
+    fn compare(&self, checks: &mut Checks) -> Result<()> {
+        let measured = self.measure(checks)?;
+        checks.compare("adv", &self.adversarial, Smooth);
+        checks.compare("logits_adv", &measured.logits, Smooth);
+        checks.compare("loss_path", &Tensor::from_slice(&self.path), Smooth);
+        checks.compare("linf", &measured.linf, Smooth);
+        checks.compare("l2", &measured.l2, Smooth);
+        Ok(())
+    }
+
+    /// An attack that steps along signs.
+    fn compare_along_signs(&self, checks: &mut Checks) -> Result<()> {
+        let measured = self.measure(checks)?;
+        checks.compare("loss_path", &Tensor::from_slice(&self.path), Path);
+        checks.compare("linf", &measured.linf, Path);
+        let pixels = self.adversarial.numel() as i64 / self.examples.len();
+        let slack = checks.slack_of_l2(pixels, self.budget.epsilon);
+        checks.compare_with("l2", &measured.l2, Path, slack);
+        checks.compare_images("adv", &self.adversarial);
+        self.compare_logits(checks, &measured.logits)
+    }
+
+    /// What is recorded of the images, with the flags compared.
+    fn measure(&self, checks: &mut Checks) -> Result<Measured> {
+        let logits = self.model.eval_logits(&self.adversarial)?;
+        let right = right(&logits, &self.examples);
+        checks.compare("success", &right.logical_not(), Exact);
+        // Recorded as a float32 mean in both dtypes.
+        checks.compare("robust_acc", &right.to_kind(Kind::Float).mean(Kind::Float), Exact);
+        let perturbation = &self.adversarial - &self.examples.images;
+        let linf = perturbation.abs().flatten(1, -1).amax([-1].as_slice(), false);
+        Ok(Measured { logits, linf, l2: norm_each(&perturbation) })
+    }
+
+    /// One pixel's other sign moves all logits: in float32 they are compared at the recorded images, where there are any.
+    fn compare_logits(&self, checks: &mut Checks, logits: &Tensor) -> Result<()> {
+        match (checks.case.dtype, checks.own_images("adv")) {
+            (Dtype::F64, _) => checks.compare("logits_adv", logits, Path),
+            (Dtype::F32, Some(recorded)) => {
+                let logits = self.model.eval_logits(&recorded)?;
+                checks.compare("logits_adv", &logits, Smooth);
+            }
+            (Dtype::F32, None) => checks.skip(
+                "logits_adv",
+                "float32 attacks along signs are compared by flags and loss path, and the images to compute logits of are not stored",
+            ),
+        }
+        Ok(())
+    }
+}
+
+struct Measured {
+    logits: Tensor,
+    linf: Tensor,
+    l2: Tensor,
+}

@@ -1,0 +1,83 @@
+//! Plugins of other versions than the host: what must still load, and what must be refused.
+
+use guard_host::plugin::library_name;
+use guard_sdk::{Kind, Network, Tensor};
+use guard_tests::{Bench, Examples, altered, bits, one_line, raw_plugins};
+use serde_json::json;
+
+#[test]
+fn a_plugin_built_against_an_older_boundary_loads_and_works() {
+    let older = raw_plugins().older.display().to_string();
+    let bench = Bench::new(&[&older, "guard_curv"]);
+    let examples = Examples::new(Kind::Float, 4);
+    let (context, network) = (bench.context(), Network::lend(&examples.model));
+
+    // The penalty of `curvature`, asked for and called by the older plugin through the host's services.
+    let options = json!({ "form": "cure", "radius": 0.5 });
+    let mut wrapped = bench.regularizer("wrapped", options.clone()).unwrap();
+    let across = wrapped.penalty(&context, &network, &examples.batch()).unwrap();
+    let here = bench
+        .regularizer("curvature", options)
+        .unwrap()
+        .penalty(&context, &network, &examples.batch())
+        .unwrap();
+    let gradient = |penalty: &Tensor| {
+        let weight = &examples.model.parameters()[0];
+        bits(&Tensor::run_backward(&[penalty], &[weight], false, false).remove(0))
+    };
+    assert!(here.double_value(&[]) > 0.0);
+    assert_eq!((bits(&across), gradient(&across)), (bits(&here), gradient(&here)));
+    assert!(wrapped.save(&context).unwrap().is_empty());
+}
+
+#[test]
+fn an_older_plugin_runs_the_hosts_networks() {
+    let older = raw_plugins().older.display().to_string();
+    let bench = Bench::new(&[&older]);
+    let examples = Examples::new(Kind::Float, 3).frozen();
+    let mut logits = bench.regularizer("logits", json!({})).unwrap();
+    let error =
+        logits.penalty(&bench.context(), &Network::lend(&examples.model), &examples.batch()).unwrap_err();
+    // Logits are no penalty; that they have come back is what their shape shows.
+    assert_eq!(
+        one_line(&error),
+        "plugin `test.older`, regularizer `logits` returned a penalty of shape [3, 4], not a scalar"
+    );
+}
+
+#[test]
+fn a_changed_table_under_a_published_id_is_refused_with_one_line() {
+    let changed = raw_plugins().changed.display().to_string();
+    let bench = Bench::new(&[&changed]);
+    let path = bench.plugins.loaded()[0].path.display();
+    let error = bench.regularizer("changed", json!({})).err().unwrap();
+    assert_eq!(error.code, "interface");
+    assert_eq!(
+        one_line(&error),
+        format!("plugin `{path}` has another `guard.regularizer/0.1` than this host")
+    );
+    assert_eq!(error.help.as_deref(), Some("rebuild it against this host's SDK"));
+    assert!(error.causes[0].contains("RegularizerTable"), "the details are there for who asks");
+
+    let schema = bench.plugins.schema(guard_sdk::manifest::Kind::Regularizer, "changed").unwrap_err();
+    assert_eq!(schema.message, error.message);
+}
+
+#[test]
+fn a_plugin_that_talks_to_another_libtorch_than_the_hosts_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join(library_name("elsewhere"));
+    // The plugin looks for its libtorch by this symbol, and now finds another one or none.
+    altered(
+        &raw_plugins().older,
+        &copy,
+        "UndefinedTensorImpl10_singletonE",
+        "UndefinedTensorImpl10_elsewhereE",
+    );
+    let error = guard_host::plugin::Loaded::open(&copy).err().unwrap();
+    assert_eq!(
+        one_line(&error),
+        format!("plugin `{}` brought a second libtorch into the process", copy.display())
+    );
+    assert_eq!(error.code, "interface");
+}
