@@ -114,10 +114,9 @@ fn matching(
         let present =
             mean_loss(model, parameters, &images.index_select(0, &rows), &labels.index_select(0, &rows));
         let present = Tensor::run_backward(&[present], parameters, true, true);
-        let mut distance = Tensor::zeros([0i64; 0], (Kind::Double, Device::Cpu));
-        for (present, target) in present.iter().zip(&target) {
-            distance = distance + (present - target).square().sum(None::<Kind>);
-        }
+        let pairs = present.iter().zip(&target);
+        let distance: Tensor =
+            pairs.map(|(present, target)| (present - target).square().sum(None::<Kind>)).sum();
         gradient += Tensor::run_backward(&[&distance], &[images], false, false).remove(0);
         loss += distance.detach();
     }

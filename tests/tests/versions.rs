@@ -52,11 +52,8 @@ fn a_changed_table_under_a_published_id_is_refused_with_one_line() {
     let path = bench.plugins.loaded()[0].path.display();
     let error = bench.regularizer("changed", json!({})).err().unwrap();
     assert_eq!(error.code, "interface");
-    assert_eq!(
-        one_line(&error),
-        format!("plugin `{path}` has another `guard.regularizer/0.1` than this host")
-    );
-    assert_eq!(error.help.as_deref(), Some("rebuild it against this host's SDK"));
+    let rest = "has another `guard.regularizer/0.1` than this host; rebuild it against this host's SDK";
+    assert_eq!(one_line(&error), format!("plugin `{path}` {rest}"));
     assert!(error.causes[0].contains("RegularizerTable"), "the details are there for who asks");
 
     let schema = bench.plugins.schema(guard_sdk::manifest::Kind::Regularizer, "changed").unwrap_err();
@@ -75,9 +72,7 @@ fn a_plugin_that_talks_to_another_libtorch_than_the_hosts_is_refused() {
         "UndefinedTensorImpl10_elsewhereE",
     );
     let error = guard_host::plugin::Loaded::open(&copy).err().unwrap();
-    assert_eq!(
-        one_line(&error),
-        format!("plugin `{}` brought a second libtorch into the process", copy.display())
-    );
+    let start = format!("plugin `{}` brought a second libtorch into the process; ", copy.display());
+    assert!(one_line(&error).starts_with(&start), "{error}");
     assert_eq!(error.code, "interface");
 }

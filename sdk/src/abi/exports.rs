@@ -247,7 +247,7 @@ impl<P: Plugin> Exports<P> {
     };
 
     /// What the library exports.
-    pub const ROOT: Root = Root { manifest: Self::manifest, fingerprint: fingerprint, interface: Self::interface };
+    pub const ROOT: Root = Root { manifest: Self::manifest, fingerprint, interface: Self::interface };
 
     extern "C" fn manifest() -> RStr<'static> {
         RStr::from_str(P::MANIFEST)

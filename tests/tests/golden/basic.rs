@@ -19,9 +19,13 @@ pub fn eval(checks: &mut Checks) -> Result<()> {
     let each = batch.cross_entropy_each(&logits)?;
     checks.compare("logits", &logits, Smooth);
     checks.compare("ce_each", &each, Smooth);
-    checks.compare("input_grad_each", &grad(&each.sum(logits.kind()), &[batch.images], Graph::Free)?[0], Smooth);
+    checks.compare(
+        "input_grad_each",
+        &grad(&each.sum(logits.kind()), &[batch.images], Graph::Free)?[0],
+        Smooth,
+    );
 
-    let host = Host::new("guard_curv", Draws::default())?;
+    let host = Host::new(&[], Draws::default())?;
     let total = cross_entropy().at(&host.context("train"), &Network::lend(&model), &batch)?;
     checks.compare("ce", &total, Smooth);
     parameter_gradients(checks, "ce.grad", &model, &total)
@@ -34,7 +38,7 @@ pub fn train(checks: &mut Checks) -> Result<()> {
     let batch = examples.batch();
     checks.compare("logits", &checks.model()?.train_logits(batch.images, batch.space)?, Smooth);
 
-    let host = Host::new("guard_curv", Draws::default())?;
+    let host = Host::new(&[], Draws::default())?;
     let total = cross_entropy().step(&host.context("train"), &model, &batch)?;
     checks.compare("ce", &total, Smooth);
     checks.compare("input_grad", &grad(&total, &[batch.images], Graph::Keep)?[0], Smooth);

@@ -107,13 +107,16 @@ impl<'a> Checks<'a> {
 
     /// True if the case computed `key`.
     pub fn has(&self, key: &str) -> bool {
-        self.case.tensors.contains_key(key) || self.case.scalars.contains_key(key) || self.case.dropped.iter().any(|dropped| dropped == key)
+        self.case.tensors.contains_key(key)
+            || self.case.scalars.contains_key(key)
+            || self.case.dropped.iter().any(|dropped| dropped == key)
     }
 
     /// The values recorded for `key`.
     fn recorded(&self, key: &str) -> Vec<Tensor> {
         let scalar = |case: &Case| Some(Tensor::from(case.scalars.get(key).and_then(Value::as_f64)?));
-        let own: Vec<_> = self.own.get(key).map(Tensor::shallow_clone).into_iter().chain(scalar(self.case)).collect();
+        let own: Vec<_> =
+            self.own.get(key).map(Tensor::shallow_clone).into_iter().chain(scalar(self.case)).collect();
         match &self.twin {
             Some((case, tensors)) if own.is_empty() => {
                 tensors.get(key).map(Tensor::shallow_clone).into_iter().chain(scalar(case)).collect()
@@ -155,7 +158,8 @@ impl<'a> Checks<'a> {
         };
         let Some(deviation) = self.deviation(key, found, &recorded) else { return };
         let same = float32_tolerance(0.0, &recorded);
-        let share = deviation.abs().gt(same).to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
+        let share =
+            deviation.abs().le(same).logical_not().to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
         self.judge(key, share, DIFFERING_PIXELS);
     }
 
@@ -255,7 +259,13 @@ impl Examples {
     }
 
     pub fn batch(&self) -> Batch<'_> {
-        Batch { images: &self.images, labels: &self.labels, soft_labels: None, ids: &self.ids, space: self.space }
+        Batch {
+            images: &self.images,
+            labels: &self.labels,
+            soft_labels: None,
+            ids: &self.ids,
+            space: self.space,
+        }
     }
 
     /// The example at `position` alone.

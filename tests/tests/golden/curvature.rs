@@ -63,7 +63,7 @@ impl Step {
     fn take(checks: &mut Checks, form: &str, weight: f64) -> Result<Self> {
         let (model, examples) = (checks.model()?, checks.examples()?);
         let options = json!({ "form": form, "radius": checks.case.number("h")?, "compat": "guard-cifar" });
-        let host = Host::new("guard_curv", Draws::default())?;
+        let host = Host::new(&["guard_curv"], Draws::default())?;
         let context = host.context("train");
         let regularizer = host.plugins.regularizer(&context, "curvature", "curvature", &options)?;
         let loss = TrainingLoss::new(1.0, 0.0, vec![WeightedRegularizer { weight, regularizer }]);
@@ -71,9 +71,9 @@ impl Step {
         Ok(Self {
             model,
             examples,
-            cross_entropy: host.recorder.metric("loss/cross-entropy")?,
-            penalty: host.recorder.metric("loss/curvature")?,
-            weighted: host.recorder.metric("loss/curvature/weighted")?,
+            cross_entropy: host.recording.metric("loss/cross-entropy"),
+            penalty: host.recording.metric("loss/curvature"),
+            weighted: host.recording.metric("loss/curvature/weighted"),
             total,
         })
     }

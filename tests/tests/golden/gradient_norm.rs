@@ -17,22 +17,24 @@ pub fn check(checks: &mut Checks) -> Result<()> {
         guard_sdk::Space::Pixels => json!({ "space": "pixels" }),
         guard_sdk::Space::Normalised => json!({ "space": "normalised" }),
     };
-    let host = Host::new("guard_curv", Draws::default())?;
+    let host = Host::new(&["guard_curv"], Draws::default())?;
     let context = host.context("train");
     let network = Network::lend(&model);
     let mut regularizer = host.plugins.regularizer(&context, "gradient-norm", "gradient-norm", &options)?;
 
     // One example alone is a batch whose mean is its own loss.
     let alone = (0..examples.len())
-        .map(|position| Ok(regularizer.penalty(&context, &network, &examples.only(position).batch())?.detach()))
+        .map(|position| {
+            Ok(regularizer.penalty(&context, &network, &examples.only(position).batch())?.detach())
+        })
         .collect::<Result<Vec<Tensor>>>()?;
     checks.compare("grad_norm_each", &(Tensor::stack(&alone, 0) / size), Smooth);
 
     let weight = checks.case.number("beta")? / size;
     let loss = TrainingLoss::new(1.0, 0.0, vec![WeightedRegularizer { weight, regularizer }]);
     let total = loss.at(&context, &network, &examples.batch())?;
-    let penalty = host.recorder.metric("loss/gradient-norm")? / size;
-    checks.compare("ce", &host.recorder.metric("loss/cross-entropy")?, Smooth);
+    let penalty = host.recording.metric("loss/gradient-norm") / size;
+    checks.compare("ce", &host.recording.metric("loss/cross-entropy"), Smooth);
     checks.compare("reg", &penalty, Smooth);
     checks.compare("total", &total, Smooth);
     parameter_gradients(checks, "reg.grad", &model, &penalty)?;

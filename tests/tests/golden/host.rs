@@ -1,29 +1,32 @@
-//! What the host lends a plugin in these tests: recorded draws, a recorder that remembers, a network that is watched.
+//! What the host lends a plugin in these tests: draws that were recorded, and a network that is watched.
 
 use guard_host::{
     network::Model,
-    plugin::{Context, Locator, Plugins, Recorder},
+    plugin::{Context, Locator, Plugins},
     random::RandomSource,
 };
 use guard_sdk::{
-    Device, Error, Level, NetworkInfo, Output, Pass, Result, Tensor,
+    Device, Error, NetworkInfo, Output, Pass, Result, Tensor,
     network::{NetworkBackend, Tensors},
     services::Draw,
 };
-use std::{any::Any, cell::RefCell, sync::Mutex};
+use guard_tests::Recording;
+use std::{any::Any, sync::Mutex};
 
-/// A loaded plugin, and what its methods are given.
+/// Loaded plugins, and what their methods are given.
 pub struct Host {
     pub plugins: Plugins,
-    pub recorder: Remembered,
+    pub recording: Recording,
     pub draws: Draws,
 }
 
 impl Host {
-    pub fn new(plugin: &str, draws: Draws) -> Result<Self> {
+    pub fn new(names: &[&str], draws: Draws) -> Result<Self> {
         let mut plugins = Plugins::new(Locator::from_environment());
-        plugins.load(plugin)?;
-        Ok(Self { plugins, recorder: Remembered::default(), draws })
+        for name in names {
+            plugins.load(name)?;
+        }
+        Ok(Self { plugins, recording: Recording::default(), draws })
     }
 
     pub fn context<'a>(&'a self, stage: &'a str) -> Context<'a> {
@@ -32,7 +35,7 @@ impl Host {
             iteration: 0,
             iterations: 1,
             random: &self.draws,
-            recorder: &self.recorder,
+            recorder: &self.recording,
             plugins: &self.plugins,
             device: Device::Cpu,
         }
@@ -46,47 +49,21 @@ pub struct Draws(pub Vec<(&'static str, Tensor)>);
 impl RandomSource for Draws {
     fn random(&self, method: &str, _: u64, draw: &Draw) -> Result<Tensor> {
         let found = self.0.iter().find(|(stream, _)| *stream == draw.stream);
-        let (_, tensor) = found.ok_or_else(|| Error::new(format!("`{method}` asks for the draw `{}`", draw.stream)))?;
-        let shape: Vec<i64> = std::iter::once(draw.ids.len() as i64).chain(draw.shape.iter().copied()).collect();
+        let (_, tensor) =
+            found.ok_or_else(|| Error::new(format!("`{method}` asks for the draw `{}`", draw.stream)))?;
+        let shape: Vec<i64> =
+            std::iter::once(draw.ids.len() as i64).chain(draw.shape.iter().copied()).collect();
         if (tensor.size(), tensor.kind()) != (shape.clone(), draw.kind) {
-            return Err(Error::new(format!("`{method}` asks for {shape:?} of {:?} in `{}`", draw.kind, draw.stream)));
+            return Err(Error::new(format!(
+                "`{method}` asks for {shape:?} of {:?} in `{}`",
+                draw.kind, draw.stream
+            )));
         }
         Ok(tensor.copy())
     }
 
     fn seed(&self, _: &str, _: u64) -> u64 {
         0
-    }
-}
-
-/// Every metric that was reported, with its graph.
-#[derive(Default)]
-pub struct Remembered(RefCell<Vec<(String, Tensor)>>);
-
-impl Remembered {
-    pub fn metric(&self, name: &str) -> Result<Tensor> {
-        let metrics = self.0.borrow();
-        let found = metrics.iter().find(|(other, _)| other == name);
-        found.map(|(_, value)| value.shallow_clone()).ok_or_else(|| Error::new(format!("no metric `{name}` was reported")))
-    }
-
-    /// The ends of the names that begin with `prefix`, in the order in which they were reported.
-    pub fn below(&self, prefix: &str) -> Vec<String> {
-        self.0.borrow().iter().filter_map(|(name, _)| Some(name.strip_prefix(prefix)?.to_string())).collect()
-    }
-}
-
-impl Recorder for Remembered {
-    fn metric(&self, name: &str, value: &Tensor) {
-        self.0.borrow_mut().push((name.to_string(), value.shallow_clone()));
-    }
-
-    fn log(&self, _: Level, _: &str) {}
-
-    fn progress(&self, _: f64) {}
-
-    fn cancelled(&self) -> bool {
-        false
     }
 }
 

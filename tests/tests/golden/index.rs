@@ -113,7 +113,10 @@ impl Case {
 
     /// A parameter of any type.
     pub fn param<T: for<'a> Deserialize<'a>>(&self, name: &str) -> Result<T> {
-        let value = self.params.get(name).ok_or_else(|| Error::new(format!("the case has no `{name}` in its params")))?;
+        let value = self
+            .params
+            .get(name)
+            .ok_or_else(|| Error::new(format!("the case has no `{name}` in its params")))?;
         serde_json::from_value(value.clone()).map_err(|error| Error::new(format!("param `{name}`: {error}")))
     }
 
@@ -152,7 +155,8 @@ impl Golden {
 
     /// The same case in float64, from which a float32 case's dropped keys are read.
     pub fn twin(&self, case: &Case) -> Option<&Case> {
-        let same = |other: &&Case| (&other.name, &other.model, other.dtype) == (&case.name, &case.model, Dtype::F64);
+        let same =
+            |other: &&Case| (&other.name, &other.model, other.dtype) == (&case.name, &case.model, Dtype::F64);
         self.index.cases.iter().find(same).filter(|_| case.dtype == Dtype::F32)
     }
 

@@ -11,9 +11,14 @@ pub fn kind(name: &str) -> String {
     let (stem, radius) = name.rsplit_once("_e").unwrap_or((name, ""));
     let stem = if radius.parse::<f64>().is_ok() { stem } else { name };
     let numbered = |method: &str| {
-        stem.strip_prefix(method).is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphabetic()))
+        stem.strip_prefix(method)
+            .is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_alphabetic()))
     };
-    ["atk_fgsm", "atk_pgdl2", "atk_pgd"].into_iter().find(|method| numbered(method)).unwrap_or(stem).to_string()
+    ["atk_fgsm", "atk_pgdl2", "atk_pgd"]
+        .into_iter()
+        .find(|method| numbered(method))
+        .unwrap_or(stem)
+        .to_string()
 }
 
 /// What checks cases of `kind`, if it is known.

@@ -18,7 +18,7 @@ mod sre2l;
 mod tally;
 
 use checks::Checks;
-use index::Golden;
+use index::{Golden, folder};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::{
     process::ExitCode,
@@ -34,16 +34,19 @@ fn main() -> ExitCode {
     tch::set_num_threads(1);
     let tally = Arc::new(Mutex::new(Tally::default()));
     let conclusion = libtest_mimic::run(&arguments, trials(&tally));
-    if !arguments.list {
+    if !arguments.list && folder().exists() {
         print!("{}", tally.lock().expect("no trial panics while it holds the tally"));
     }
     conclusion.exit_code()
 }
 
 fn trials(tally: &Arc<Mutex<Tally>>) -> Vec<Trial> {
-    let folder = index::folder();
+    let folder = folder();
     if !folder.exists() {
-        return vec![ignored("golden", format!("there is no folder `{}`; GUARD_GOLDEN_DIR names another", folder.display()))];
+        return vec![ignored(
+            "golden",
+            format!("there is no folder `{}`; GUARD_GOLDEN_DIR names another", folder.display()),
+        )];
     }
     let golden = match Golden::read(folder) {
         Ok(golden) => Arc::new(golden),
@@ -56,7 +59,9 @@ fn trials(tally: &Arc<Mutex<Tally>>) -> Vec<Trial> {
         match kinds::check(&kind) {
             Some(check) => {
                 let (golden, tally) = (golden.clone(), tally.clone());
-                let run = move || one(&golden, position, &kinds::kind(&golden.index.cases[position].name), check, &tally);
+                let run = move || {
+                    one(&golden, position, &kinds::kind(&golden.index.cases[position].name), check, &tally)
+                };
                 trials.push(Trial::test(case.title(), run).with_kind(kind));
             }
             None => match unknown.iter_mut().find(|(known, _)| *known == kind) {
@@ -66,13 +71,21 @@ fn trials(tally: &Arc<Mutex<Tally>>) -> Vec<Trial> {
         }
     }
     tally.lock().expect("nothing runs yet").unknown(&unknown);
-    trials.extend(unknown.into_iter().map(|(kind, count)| {
-        ignored(&kind, format!("{count} cases of a kind that is not known yet"))
-    }));
+    trials.extend(
+        unknown
+            .into_iter()
+            .map(|(kind, count)| ignored(&kind, format!("{count} cases of a kind that is not known yet"))),
+    );
     trials
 }
 
-fn one(golden: &Golden, position: usize, kind: &str, check: kinds::Check, tally: &Mutex<Tally>) -> Result<(), Failed> {
+fn one(
+    golden: &Golden,
+    position: usize,
+    kind: &str,
+    check: kinds::Check,
+    tally: &Mutex<Tally>,
+) -> Result<(), Failed> {
     let mut checks = Checks::new(golden, &golden.index.cases[position])?;
     let outcome = check(&mut checks);
     let report = checks.report();

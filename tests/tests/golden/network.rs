@@ -6,7 +6,8 @@ use guard_sdk::{Device, Error, Kind, Result};
 
 /// A network of its own with the model's tensors, its parameters requiring gradients.
 pub fn load(golden: &Golden, tag: &str, kind: Kind) -> Result<Model> {
-    let entry = golden.index.models.get(tag).ok_or_else(|| Error::new(format!("the index has no model `{tag}`")))?;
+    let entry =
+        golden.index.models.get(tag).ok_or_else(|| Error::new(format!("the index has no model `{tag}`")))?;
     Ok(Model::load(&spec(entry)?, &golden.path(&entry.file), Device::Cpu)?.copy(kind, true))
 }
 
@@ -36,9 +37,11 @@ fn convnet(entry: &ModelEntry) -> Result<Convnet> {
 }
 
 fn resnet(entry: &ModelEntry) -> Result<Resnet> {
-    let stem = entry.tensors.get("conv1.weight").ok_or_else(|| Error::new("the ResNet has no `conv1.weight`"))?;
+    let stem =
+        entry.tensors.get("conv1.weight").ok_or_else(|| Error::new("the ResNet has no `conv1.weight`"))?;
     let blocks_of = |stage: usize| {
-        let blocks = (0..).take_while(|block| entry.tensors.contains_key(&format!("layer{stage}.{block}.conv1.weight")));
+        let blocks = (0..)
+            .take_while(|block| entry.tensors.contains_key(&format!("layer{stage}.{block}.conv1.weight")));
         blocks.count() as i64
     };
     Ok(Resnet {
