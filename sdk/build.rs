@@ -11,9 +11,12 @@ fn main() {
     let libtorch = env::var("LIBTORCH").unwrap_or_default();
     let include = Path::new(&libtorch).join("include");
     let api = include.join("torch/csrc/api/include");
-    let header = ["torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h"]
-        .iter()
-        .find_map(|name| fs::read_to_string(include.join(name)).ok().filter(|text| text.contains("define TORCH_VERSION_MAJOR")));
+    let header =
+        ["torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h"].iter().find_map(|name| {
+            fs::read_to_string(include.join(name))
+                .ok()
+                .filter(|text| text.contains("define TORCH_VERSION_MAJOR"))
+        });
     let Some(header) = header else {
         println!("cargo:error=no version header in `{}`; run `cargo xtask setup`", include.display());
         return;

@@ -15,6 +15,8 @@ pub fn main() {
     let lib = Path::new(&libtorch).join("lib");
     match fs::canonicalize(&lib) {
         Ok(lib) => println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib:{}", lib.display()),
-        Err(error) => println!("cargo:error=no libtorch at `{}` ({error}); run `cargo xtask setup`", lib.display()),
+        Err(error) => {
+            println!("cargo:error=no libtorch at `{}` ({error}); run `cargo xtask setup`", lib.display())
+        }
     }
 }

@@ -7,7 +7,10 @@ use crate::{
     network::{Architecture, NetworkSpec},
     plugin::{Context, Plugins, Silent},
     random::Streams,
-    recipe::{AttackUse, Document, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse, Schedule, Variant},
+    recipe::{
+        AttackUse, Document, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse,
+        Schedule, Variant,
+    },
 };
 use guard_sdk::{
     Budget, Device, Error,
@@ -79,7 +82,9 @@ pub struct Distillation {
 }
 
 fn budgets<S: serde::Serializer>(budgets: &[Budget], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(budgets.iter().map(|budget| serde_json::json!({ "norm": budget.norm, "epsilon": budget.epsilon })))
+    serializer.collect_seq(
+        budgets.iter().map(|budget| serde_json::json!({ "norm": budget.norm, "epsilon": budget.epsilon })),
+    )
 }
 
 impl Plan {
@@ -99,6 +104,10 @@ impl Plan {
             if let Err(error) = plugins.load(name) {
                 problems.push(placed(&recipe.document, &format!("/plugins/{index}"), error));
             }
+        }
+        if !problems.is_empty() {
+            // Without them every method would seem unknown.
+            return Err(Problems::new(problems));
         }
         let document = &recipe.document;
         let data = data_info(document, &recipe.recipe).map_err(|error| problems.push(error)).ok();
@@ -135,11 +144,16 @@ impl PluginLock {
 
 /// The data set's constants, the recipe's mean and std in place of its own.
 fn data_info(document: &Document, recipe: &Recipe) -> Result<DataInfo, Problem> {
-    let mut info = data::info(&recipe.data.dataset).map_err(|error| placed(document, "/data/dataset", error))?;
+    let mut info =
+        data::info(&recipe.data.dataset).map_err(|error| placed(document, "/data/dataset", error))?;
     if let (Some(mean), Some(std)) = (&recipe.data.mean, &recipe.data.std) {
         let channels = info.image[0] as usize;
         if mean.len() != channels {
-            let message = format!("data set `{}` has {channels} channels, but `mean` has {} values", info.name, mean.len());
+            let message = format!(
+                "data set `{}` has {channels} channels, but `mean` has {} values",
+                info.name,
+                mean.len()
+            );
             return Err(document.problem("/data/mean", Mark::Value, message));
         }
         (info.mean, info.std) = (mean.clone(), std.clone());
@@ -183,7 +197,9 @@ impl Checker<'_> {
             None => network.clone(),
         };
         self.regularizers("/training/regularizers", &recipe.training.regularizers);
-        if recipe.training.cross_entropy_weight == 0.0 && recipe.training.regularizers.iter().all(|each| each.weight == 0.0) {
+        if recipe.training.cross_entropy_weight == 0.0
+            && recipe.training.regularizers.iter().all(|each| each.weight == 0.0)
+        {
             let problem = self.variant.document.problem(
                 "/training/cross_entropy_weight",
                 Mark::Value,
@@ -194,10 +210,12 @@ impl Checker<'_> {
         let distillation = self.distillation(network.as_ref());
         let budgets = self.budgets();
         for (index, attack) in recipe.evaluate.attacks.iter().enumerate() {
-            self.attack(&format!("/evaluate/attacks/{index}"), attack, &budgets);
+            self.attack(index, attack, &budgets);
         }
         let labelled = recipe.distill.is_none() || recipe.relabel.labels != Labels::Hard;
-        let needed = distillation.as_ref().is_some_and(|distillation| distillation.needs.networks == Networks::Teacher);
+        let needed = distillation
+            .as_ref()
+            .is_some_and(|distillation| distillation.needs.networks == Networks::Teacher);
         if self.problems.len() > found {
             return None;
         }
@@ -235,23 +253,33 @@ impl Checker<'_> {
     }
 
     fn regularizers(&mut self, list: &str, uses: &[RegularizerUse]) {
-        for (index, RegularizerUse { method, options, .. }) in uses.iter().enumerate() {
-            self.method(Kind::Regularizer, &format!("{list}/{index}"), "use", method, options, |plugins, context, options| {
-                plugins.regularizer(context, method, method, options).map(|_| ())
-            });
+        for index in 0..uses.len() {
+            self.method(
+                MethodTable::element(Kind::Regularizer, list, index),
+                |plugins, context, name, options| {
+                    plugins.regularizer(context, name, name, options).map(|_| ())
+                },
+            );
         }
     }
 
-    fn attack(&mut self, pointer: &str, attack: &AttackUse, budgets: &[Budget]) {
-        let AttackUse { method, options, .. } = attack;
-        let info = self.method(Kind::Attack, pointer, "use", method, options, |plugins, context, options| {
-            plugins.attack(context, method, method, options)?.info()
+    fn attack(&mut self, index: usize, attack: &AttackUse, budgets: &[Budget]) {
+        let at = MethodTable::element(Kind::Attack, "/evaluate/attacks", index);
+        let place = at.name();
+        let info = self.method(at, |plugins, context, name, options| {
+            plugins.attack(context, name, name, options)?.info(context)
         });
         if let (Some(info), Some(budget)) = (info, budgets.first())
             && !info.norms.contains(&budget.norm)
         {
-            let error = Error::unsupported(format!("attack `{method}` is not defined for the norm `{:?}`", budget.norm).to_lowercase());
-            self.refuse(&format!("{pointer}/use"), error);
+            let norm = format!("{:?}", budget.norm).to_lowercase();
+            self.refuse(
+                &place,
+                Error::unsupported(format!(
+                    "attack `{}` is not defined for the norm `{norm}`",
+                    attack.method
+                )),
+            );
         }
     }
 
@@ -259,17 +287,18 @@ impl Checker<'_> {
         let distill = self.variant.recipe.distill.as_ref()?;
         let name = &distill.objective;
         self.regularizers("/distill/regularizers", &distill.regularizers);
-        let needs =
-            self.method(Kind::Objective, "/distill", "objective", name, &distill.options, |plugins, context, options| {
-                plugins.objective(context, name, name, options)?.needs()
-            })?;
+        let needs = self.method(MethodTable::objective(), |plugins, context, name, options| {
+            plugins.objective(context, name, name, options)?.needs(context)
+        })?;
         if let Err(error) = check_needs(&needs) {
             self.refuse("/distill/objective", error.context(format!("objective `{name}`")));
         }
         if let (true, Some(network)) = (needs.batch_norm, network)
             && network.program().is_ok_and(|program| program.batch_norm().is_empty())
         {
-            let error = Error::unsupported(format!("objective `{name}` needs the running statistics of BatchNorm layers; this network has none"));
+            let error = Error::unsupported(format!(
+                "objective `{name}` needs the running statistics of BatchNorm layers; this network has none"
+            ));
             let help = "use `norm = \"batch\"` with `convnet`, or `architecture = \"resnet\"`";
             self.refuse("/distill/objective", error.help(help));
         }
@@ -285,38 +314,29 @@ impl Checker<'_> {
     fn budgets(&self) -> Vec<Budget> {
         let threat = self.variant.recipe.evaluate.threat.as_ref();
         threat.map_or(Vec::new(), |threat| {
-            threat.epsilon.0.iter().map(|epsilon| Budget { norm: threat.norm, epsilon: epsilon.pixels() }).collect()
+            threat
+                .epsilon
+                .0
+                .iter()
+                .map(|epsilon| Budget { norm: threat.norm, epsilon: epsilon.pixels() })
+                .collect()
         })
     }
 
     /// Finds a method, holds its options against its schema, and makes one to hear what it says of them.
     fn method<T>(
         &mut self,
-        kind: Kind,
-        table: &str,
-        key: &str,
-        name: &str,
-        options: &Map<String, Value>,
-        make: impl FnOnce(&Plugins, &Context, &Value) -> guard_sdk::Result<T>,
+        at: MethodTable,
+        make: impl FnOnce(&Plugins, &Context, &str, &Value) -> guard_sdk::Result<T>,
     ) -> Option<T> {
-        let at = format!("{table}/{key}");
-        if let Err(error) = self.plugins.require(kind, name) {
-            self.refuse(&at, error);
-            return None;
-        }
-        let pointer = format!("{table}/options");
-        let schema = match self.plugins.schema(kind, name) {
-            Ok(schema) => schema,
-            Err(error) => {
-                self.refuse(&at, error);
+        let document = &self.variant.document;
+        let (name, options) = match at.read(document, self.plugins) {
+            Ok(read) => read,
+            Err(found) => {
+                self.problems.extend(found);
                 return None;
             }
         };
-        let found = self.variant.document.validate(&schema, &pointer);
-        if !found.is_empty() {
-            self.problems.extend(found);
-            return None;
-        }
         let streams = Streams::new(0);
         let context = Context {
             stage: "plan",
@@ -327,15 +347,88 @@ impl Checker<'_> {
             plugins: self.plugins,
             device: Device::Cpu,
         };
-        match make(self.plugins, &context, &Value::Object(options.clone())) {
+        match make(self.plugins, &context, name, &options) {
             Ok(made) => Some(made),
             Err(error) => {
-                let inside = error.option_path.as_ref().map(|path| format!("{pointer}{path}"));
+                let inside = error.option_path.as_ref().map(|path| format!("{}{path}", at.options()));
                 // An option that was left out has no place; the method's name has.
-                let place = inside.filter(|place| self.variant.document.get(place).is_some()).unwrap_or(at);
-                self.refuse(&place, error);
+                let place = inside.filter(|place| document.get(place).is_some()).unwrap_or(at.name());
+                self.problems.push(placed(document, &place, error));
                 None
             }
         }
     }
+}
+
+/// A table of the recipe that names a method.
+struct MethodTable {
+    kind: Kind,
+    /// The table's pointer, e.g. `/training/regularizers/0`.
+    table: String,
+    /// The key that names the method: `use` or `objective`.
+    key: &'static str,
+}
+
+impl MethodTable {
+    fn element(kind: Kind, list: &str, index: usize) -> Self {
+        Self { kind, table: format!("{list}/{index}"), key: "use" }
+    }
+
+    fn objective() -> Self {
+        Self { kind: Kind::Objective, table: "/distill".into(), key: "objective" }
+    }
+
+    /// All of a document's.
+    fn all(document: &Document) -> Vec<Self> {
+        let lists = [
+            (Kind::Regularizer, "/training/regularizers"),
+            (Kind::Regularizer, "/distill/regularizers"),
+            (Kind::Attack, "/evaluate/attacks"),
+        ];
+        let elements = lists.into_iter().flat_map(|(kind, list)| {
+            let count = document.get(list).and_then(Value::as_array).map_or(0, Vec::len);
+            (0..count).map(move |index| Self::element(kind, list, index))
+        });
+        elements.chain([Self::objective()]).collect()
+    }
+
+    fn name(&self) -> String {
+        format!("{}/{}", self.table, self.key)
+    }
+
+    fn options(&self) -> String {
+        format!("{}/options", self.table)
+    }
+
+    /// The method's name and its options, once a plugin offers it and they fit its schema.
+    fn read<'a>(
+        &self,
+        document: &'a Document,
+        plugins: &mut Plugins,
+    ) -> Result<(&'a str, Value), Vec<Problem>> {
+        let name = document.get(&self.name()).and_then(Value::as_str).ok_or_else(Vec::new)?;
+        let found = plugins.require(self.kind, name).and_then(|()| plugins.schema(self.kind, name));
+        let schema = found.map_err(|error| vec![placed(document, &self.name(), error)])?;
+        let problems = document.validate(&schema, &self.options());
+        let options = document.get(&self.options()).cloned().unwrap_or_else(|| Value::Object(Map::new()));
+        if problems.is_empty() { Ok((name, options)) } else { Err(problems) }
+    }
+}
+
+/// What plugins have to say of the methods in documents that are not yet a recipe.
+pub fn check_methods(documents: &[Document], requests: &[String], plugins: &mut Plugins) -> Vec<Problem> {
+    let named = documents
+        .iter()
+        .take(1)
+        .flat_map(|document| document.get("/plugins").and_then(Value::as_array).into_iter().flatten());
+    let names: Vec<&str> =
+        requests.iter().map(String::as_str).chain(named.filter_map(Value::as_str)).collect();
+    if names.iter().any(|name| plugins.load(name).is_err()) {
+        // Told in its place once the recipe can be read; without it every method would seem unknown.
+        return Vec::new();
+    }
+    let tables = documents
+        .iter()
+        .flat_map(|document| MethodTable::all(document).into_iter().map(move |table| (document, table)));
+    tables.filter_map(|(document, table)| table.read(document, plugins).err()).flatten().collect()
 }

@@ -104,7 +104,9 @@ impl Streams {
                 rows(&mut |generator| values.push(single(number(generator, distribution), distribution)));
                 Tensor::f_from_slice(&values)?
             }
-            other => return Err(Error::new(format!("random numbers come as float32 or float64, not {other:?}"))),
+            other => {
+                return Err(Error::new(format!("random numbers come as float32 or float64, not {other:?}")));
+            }
         };
         Ok(flat.f_reshape(size)?)
     }
@@ -137,7 +139,8 @@ impl Streams {
     /// # Errors
     /// If α is not positive.
     pub fn beta(&self, alpha: f64) -> Result<f64> {
-        let beta = Beta::new(alpha, alpha).map_err(|error| Error::new(format!("Beta({alpha}, {alpha}): {error}")))?;
+        let beta = Beta::new(alpha, alpha)
+            .map_err(|error| Error::new(format!("Beta({alpha}, {alpha}): {error}")))?;
         Ok(beta.sample(&mut self.generator(0)))
     }
 }
@@ -187,7 +190,9 @@ mod tests {
     #[test]
     fn the_distributions_have_their_moments() {
         let streams = Streams::new(3);
-        for (distribution, mean, variance) in [(Distribution::Uniform, 0.5, 1.0 / 12.0), (Distribution::Normal, 0.0, 1.0)] {
+        for (distribution, mean, variance) in
+            [(Distribution::Uniform, 0.5, 1.0 / 12.0), (Distribution::Normal, 0.0, 1.0)]
+        {
             let draws = streams.rows(&[5], &[200_000], distribution, Kind::Double).unwrap();
             assert!((draws.mean(Kind::Double).double_value(&[]) - mean).abs() < 0.01);
             assert!((draws.var(true).double_value(&[]) - variance).abs() < 0.01);

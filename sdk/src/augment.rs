@@ -1,7 +1,10 @@
 //! Differentiable augmentations of whole batches. Parameters are drawn apart from their use, so that they can be recorded
 //! and replayed, or shared between two batches.
 
-use crate::{Error, Kind, Result, Services, services::{Distribution, Draw}};
+use crate::{
+    Error, Kind, Result, Services,
+    services::{Distribution, Draw},
+};
 use tch::Tensor;
 
 /// The part of an image that a random-resized-crop keeps, in pixels.
@@ -19,7 +22,9 @@ pub struct Crop {
 
 /// How the smallest crop shrinks over the run (CDA, arXiv 2311.18838): from 1 to `floor` over the first `milestone`
 /// share of the iterations.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum CropSchedule {
     /// Along a half cosine.
@@ -42,7 +47,9 @@ impl CropSchedule {
         match self {
             CropSchedule::Step => 1.0,
             CropSchedule::Linear => 1.0 - (1.0 - floor) * progress,
-            CropSchedule::Cosine => floor + (1.0 - floor) * ((std::f64::consts::PI * progress).cos() + 1.0) / 2.0,
+            CropSchedule::Cosine => {
+                floor + (1.0 - floor) * ((std::f64::consts::PI * progress).cos() + 1.0) / 2.0
+            }
         }
     }
 }
@@ -79,7 +86,12 @@ impl Crop {
             let (w, h) = ((target * ratio).sqrt().round() as i64, (target / ratio).sqrt().round() as i64);
             if (1..=width).contains(&w) && (1..=height).contains(&h) {
                 let place = |share: f64, room: i64| ((share * (room + 1) as f64) as i64).min(room);
-                return Self { top: place(uniform[0], height - h), left: place(uniform[1], width - w), height: h, width: w };
+                return Self {
+                    top: place(uniform[0], height - h),
+                    left: place(uniform[1], width - w),
+                    height: h,
+                    width: w,
+                };
             }
         }
         Self { top: 0, left: 0, height, width }
@@ -121,14 +133,21 @@ mod tests {
     use tch::Device;
 
     fn numbers(seed: u64) -> Vec<f64> {
-        (0..Crop::DRAWS as u64).map(|i| ((seed * 31 + i * 17 + 7) * 2654435761 % 1000) as f64 / 1000.0).collect()
+        (0..Crop::DRAWS as u64)
+            .map(|i| ((seed * 31 + i * 17 + 7) * 2654435761 % 1000) as f64 / 1000.0)
+            .collect()
     }
 
     #[test]
     fn crops_stay_inside_the_image_and_keep_the_share_they_were_asked_for() {
         for seed in 0..200 {
             let crop = Crop::draw(&numbers(seed), 32, 24, (0.2, 0.5));
-            assert!(crop.top >= 0 && crop.top + crop.height <= 32 && crop.left >= 0 && crop.left + crop.width <= 24);
+            assert!(
+                crop.top >= 0
+                    && crop.top + crop.height <= 32
+                    && crop.left >= 0
+                    && crop.left + crop.width <= 24
+            );
             let share = (crop.height * crop.width) as f64 / (32.0 * 24.0);
             assert!((0.15..=0.56).contains(&share), "{share}");
         }
@@ -152,7 +171,10 @@ mod tests {
         let gradient = grad(&loss, &[&images], Graph::Free).unwrap().remove(0);
         let inside = gradient.narrow(2, 2, 4).narrow(3, 3, 4).sum(Kind::Double).double_value(&[]);
         assert!((inside - gradient.sum(Kind::Double).double_value(&[])).abs() < 1e-12);
-        assert!((inside - 64.0).abs() < 1e-9, "a resize to 8x8 spreads 64 output pixels over the part: {inside}");
+        assert!(
+            (inside - 64.0).abs() < 1e-9,
+            "a resize to 8x8 spreads 64 output pixels over the part: {inside}"
+        );
     }
 
     #[test]

@@ -4,7 +4,9 @@ use crate::{Error, Result};
 use tch::{Kind, Reduction, Tensor};
 
 /// What the numbers of an image mean.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Space {
     /// Intensities in [0,1], as outside the network.
@@ -68,7 +70,11 @@ impl<'a> Batch<'a> {
     /// An error unless N is the same everywhere and the images have four dimensions.
     pub(crate) fn check(&self) -> Result<()> {
         let (images, labels) = (self.images.size(), self.labels.size());
-        if images.len() != 4 || labels.len() != 1 || images[0] != labels[0] || labels[0] as usize != self.ids.len() {
+        if images.len() != 4
+            || labels.len() != 1
+            || images[0] != labels[0]
+            || labels[0] as usize != self.ids.len()
+        {
             return Err(Error::new(format!(
                 "a batch needs images [N,C,H,W], labels [N] and N ids; found images {images:?}, labels {labels:?}, {} ids",
                 self.ids.len()

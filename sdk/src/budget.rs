@@ -4,7 +4,9 @@ use crate::batch::{norm_each, per_image};
 use tch::Tensor;
 
 /// How a perturbation is measured, per example.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Norm {
     /// The largest change of any pixel.

@@ -24,13 +24,7 @@ pub struct Error {
 impl Error {
     /// A failure with a code of its own.
     pub fn with_code(code: impl Into<String>, message: impl Into<String>) -> Self {
-        Self {
-            code: code.into(),
-            message: message.into(),
-            help: None,
-            causes: Vec::new(),
-            option_path: None,
-        }
+        Self { code: code.into(), message: message.into(), help: None, causes: Vec::new(), option_path: None }
     }
 
     /// A failure that has no more specific code.

@@ -33,17 +33,29 @@ fn new<T: Method>(options: serde_json::Value, services: &Services) -> Result<T> 
 
 #[doc(hidden)]
 pub const fn objective<T: Objective>() -> Entry<dyn AnyObjective> {
-    Entry { name: T::NAME, schema: schema::<T>, create: |options, services| Ok(Box::new(new::<T>(options, services)?)) }
+    Entry {
+        name: T::NAME,
+        schema: schema::<T>,
+        create: |options, services| Ok(Box::new(new::<T>(options, services)?)),
+    }
 }
 
 #[doc(hidden)]
 pub const fn regularizer<T: Regularizer>() -> Entry<dyn AnyRegularizer> {
-    Entry { name: T::NAME, schema: schema::<T>, create: |options, services| Ok(Box::new(new::<T>(options, services)?)) }
+    Entry {
+        name: T::NAME,
+        schema: schema::<T>,
+        create: |options, services| Ok(Box::new(new::<T>(options, services)?)),
+    }
 }
 
 #[doc(hidden)]
 pub const fn attack<T: Attack>() -> Entry<dyn AnyAttack> {
-    Entry { name: T::NAME, schema: schema::<T>, create: |options, services| Ok(Box::new(new::<T>(options, services)?)) }
+    Entry {
+        name: T::NAME,
+        schema: schema::<T>,
+        create: |options, services| Ok(Box::new(new::<T>(options, services)?)),
+    }
 }
 
 #[doc(hidden)]

@@ -39,7 +39,13 @@ pub struct RealBatch {
 impl RealBatch {
     /// As a batch.
     pub fn batch(&self) -> Batch<'_> {
-        Batch { images: &self.images, labels: &self.labels, soft_labels: None, ids: &self.ids, space: Space::Pixels }
+        Batch {
+            images: &self.images,
+            labels: &self.labels,
+            soft_labels: None,
+            ids: &self.ids,
+            space: Space::Pixels,
+        }
     }
 }
 

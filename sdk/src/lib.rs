@@ -43,7 +43,7 @@ pub use lab::Lab;
 pub use manifest::TORCH_VERSION;
 pub use method::{Method, State};
 pub use network::{Mode, Network, NetworkInfo, Output, OwnedNetwork, Pass, Statistics};
-pub use objective::{Initial, Objective, Needs, Synthetic, Value};
+pub use objective::{Initial, Needs, Objective, Synthetic, Value};
 pub use regularizer::Regularizer;
 pub use services::{Level, Services, Step};
 pub use tch::{Device, IndexOp, Kind, Tensor};

@@ -141,7 +141,11 @@ mod tests {
 
     #[test]
     fn what_is_rendered_at_compile_time_reads_back() {
-        const OFFERS: &[&[Offer]] = &[&[], &[Offer(Kind::Regularizer, "a"), Offer(Kind::Regularizer, "b-c")], &[Offer(Kind::Attack, "d")]];
+        const OFFERS: &[&[Offer]] = &[
+            &[],
+            &[Offer(Kind::Regularizer, "a"), Offer(Kind::Regularizer, "b-c")],
+            &[Offer(Kind::Attack, "d")],
+        ];
         const LENGTH: usize = render(&mut [], "x.y", "1.2.3", true, OFFERS);
         const TEXT: [u8; LENGTH] = {
             let mut text = [0; LENGTH];
@@ -149,9 +153,13 @@ mod tests {
             text
         };
         let manifest: Manifest = serde_json::from_slice(&TEXT).unwrap();
-        assert_eq!((manifest.id.as_str(), manifest.version.as_str(), manifest.panic.as_str()), ("x.y", "1.2.3", "unwind"));
+        assert_eq!(
+            (manifest.id.as_str(), manifest.version.as_str(), manifest.panic.as_str()),
+            ("x.y", "1.2.3", "unwind")
+        );
         assert_eq!(manifest.torch, TORCH_VERSION);
-        let names: Vec<_> = manifest.methods.iter().map(|m| (m.kind, m.name.as_str(), m.interface.as_str())).collect();
+        let names: Vec<_> =
+            manifest.methods.iter().map(|m| (m.kind, m.name.as_str(), m.interface.as_str())).collect();
         assert_eq!(
             names,
             [

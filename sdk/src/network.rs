@@ -190,7 +190,10 @@ impl<'a> Network<'a> {
     pub fn pass(&self, images: &Tensor, pass: Pass) -> Result<Output> {
         let (size, input) = (images.size(), self.info().input);
         if size.len() != 4 || size[1..] != input {
-            return Err(Error::new(format!("the network takes images [N,{},{},{}], found {size:?}", input[0], input[1], input[2])));
+            return Err(Error::new(format!(
+                "the network takes images [N,{},{},{}], found {size:?}",
+                input[0], input[1], input[2]
+            )));
         }
         self.backend().pass(images, pass)
     }

@@ -62,7 +62,14 @@ pub trait ServicesBackend {
     /// See [`Services::regularizer`].
     fn regularizer(&self, name: &str, options: &serde_json::Value) -> Result<u64>;
     /// See [`AttackHandle::perturb`].
-    fn perturb(&self, key: u64, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor>;
+    fn perturb(
+        &self,
+        key: u64,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Tensor>;
     /// See [`RegularizerHandle::penalty`].
     fn penalty(&self, key: u64, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor>;
 }
@@ -94,7 +101,10 @@ impl<'a> Services<'a> {
     /// If `value` is not a scalar.
     pub fn metric(&self, name: &str, value: &Tensor) -> Result<()> {
         if value.numel() != 1 {
-            return Err(Error::new(format!("metric `{name}` must be a scalar, found shape {:?}", value.size())));
+            return Err(Error::new(format!(
+                "metric `{name}` must be a scalar, found shape {:?}",
+                value.size()
+            )));
         }
         self.0.metric(name, value)
     }
@@ -109,7 +119,11 @@ impl<'a> Services<'a> {
     /// # Errors
     /// See above.
     pub fn check_cancelled(&self) -> Result<()> {
-        if self.cancelled() { Err(Error::with_code("cancelled", "the run was asked to stop")) } else { Ok(()) }
+        if self.cancelled() {
+            Err(Error::with_code("cancelled", "the run was asked to stop"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Tells how much of a long call is done, in [0,1].
@@ -205,7 +219,21 @@ impl Step<'_> {
         self.draw(Distribution::Normal, stream, draw, batch, shape)
     }
 
-    fn draw(&self, distribution: Distribution, stream: &str, draw: u64, batch: &Batch, shape: &[i64]) -> Result<Tensor> {
-        self.services.random(&Draw { stream, draw, ids: batch.ids, shape, distribution, kind: batch.images.kind() })
+    fn draw(
+        &self,
+        distribution: Distribution,
+        stream: &str,
+        draw: u64,
+        batch: &Batch,
+        shape: &[i64],
+    ) -> Result<Tensor> {
+        self.services.random(&Draw {
+            stream,
+            draw,
+            ids: batch.ids,
+            shape,
+            distribution,
+            kind: batch.images.kind(),
+        })
     }
 }

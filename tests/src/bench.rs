@@ -46,6 +46,11 @@ impl Bench {
         bench
     }
 
+    /// The same host in checked mode.
+    pub fn checked(self) -> Self {
+        Self { plugins: self.plugins.checked(true), ..self }
+    }
+
     /// Iteration 0 of 10 of a stage.
     pub fn context(&self) -> Context<'_> {
         Context {

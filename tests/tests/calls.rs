@@ -232,6 +232,17 @@ fn what_a_method_was_lent_and_changed_in_place_is_named() {
 }
 
 #[test]
+fn a_write_that_goes_round_autograd_is_found_in_checked_mode() {
+    let bench = Bench::new(&["guard_misbehaving"]);
+    let examples = Examples::new(Kind::Float, 2);
+    assert!(call(&bench, "writes-unwatched", &examples).is_ok());
+    let bench = bench.checked();
+    let error = call(&bench, "writes-unwatched", &examples).unwrap_err();
+    assert_eq!(error.code, "in-place");
+    assert!(one_line(&error).contains("changed the images it was lent"), "{error}");
+}
+
+#[test]
 fn an_in_place_change_is_blamed_on_the_method_that_made_it_and_not_on_its_caller() {
     let bench = Bench::new(&["guard_misbehaving"]);
     let options = json!({ "regularizer": "writes-parameters", "options": {} });

@@ -136,7 +136,7 @@ fn gradient_matching_across_the_boundary_is_bit_equal_to_the_same_in_the_host() 
     let lab = SmallLab::new();
     let options = json!({ "real_images": REAL_IMAGES, "learning_rate": LEARNING_RATE });
     let mut method = bench.objective("small-matching", options).unwrap();
-    assert!(method.needs().unwrap().real_images);
+    assert!(method.needs(&bench.context()).unwrap().real_images);
     let (images, labels, ids) = synthetic_images();
     let set = synthetic(&images, &labels, &ids);
 

@@ -104,26 +104,26 @@ fn a_panic_during_a_call_is_an_error_and_poisons_the_instance() {
     assert_poisoned(&regularizer.save(&bench.context()).unwrap_err(), "Call");
 
     let mut attack = bench.attack("panics", options.clone()).unwrap();
-    assert!(attack.info().is_ok());
+    assert!(attack.info(&bench.context()).is_ok());
     assert_panic(&perturb(&bench, &mut attack).unwrap_err(), "attack", ", `perturb`", "Call");
     assert_poisoned(&perturb(&bench, &mut attack).unwrap_err(), "Call");
-    assert_poisoned(&attack.info().unwrap_err(), "Call");
+    assert_poisoned(&attack.info(&bench.context()).unwrap_err(), "Call");
 
     let mut objective = bench.objective("panics", options).unwrap();
-    assert!(objective.needs().is_ok());
+    assert!(objective.needs(&bench.context()).is_ok());
     assert_panic(&value(&bench, &mut objective).unwrap_err(), "objective", ", `value`", "Call");
     assert_poisoned(&value(&bench, &mut objective).unwrap_err(), "Call");
-    assert_poisoned(&objective.needs().unwrap_err(), "Call");
+    assert_poisoned(&objective.needs(&bench.context()).unwrap_err(), "Call");
 }
 
 #[test]
 fn a_panic_while_a_method_describes_itself_is_an_error() {
     let bench = Bench::new(&["guard_misbehaving"]);
     let options = json!({ "when": "describe" });
-    let attack = bench.attack("panics", options.clone()).unwrap();
-    assert_panic(&attack.info().unwrap_err(), "attack", ", `info`", "Describe");
-    let objective = bench.objective("panics", options).unwrap();
-    assert_panic(&objective.needs().unwrap_err(), "objective", ", `needs`", "Describe");
+    let mut attack = bench.attack("panics", options.clone()).unwrap();
+    assert_panic(&attack.info(&bench.context()).unwrap_err(), "attack", ", `info`", "Describe");
+    let mut objective = bench.objective("panics", options).unwrap();
+    assert_panic(&objective.needs(&bench.context()).unwrap_err(), "objective", ", `needs`", "Describe");
 }
 
 /// Each kind's own instance below the level of `Plugins`, where saving, loading and freeing are the same for all kinds.

@@ -13,9 +13,11 @@ pub(super) fn doctor(session: Session) -> Result<(), Failure> {
         paths.push(session.plugins.find_file(request).map_err(Failure::Usage)?);
     }
     // Libraries without a manifest are other people's.
-    paths.extend(session.plugins.locator().libraries().into_iter().filter(|path| {
-        crate::plugin::inspect(path).map_or_else(|error| error.code == "manifest", |_| true)
-    }));
+    paths.extend(
+        session.plugins.locator().libraries().into_iter().filter(|path| {
+            crate::plugin::inspect(path).map_or_else(|error| error.code == "manifest", |_| true)
+        }),
+    );
     paths = paths.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect();
     paths.sort();
     paths.dedup();
@@ -25,7 +27,10 @@ pub(super) fn doctor(session: Session) -> Result<(), Failure> {
 
     let facts = [
         ("guard-host", env!("CARGO_PKG_VERSION").to_string()),
-        ("executable", std::env::current_exe().map_or_else(|error| error.to_string(), |path| path.display().to_string())),
+        (
+            "executable",
+            std::env::current_exe().map_or_else(|error| error.to_string(), |path| path.display().to_string()),
+        ),
         ("libtorch", TORCH_VERSION.to_string()),
         ("libtorch file", libtorch_file().unwrap_or_else(|| "unknown".into())),
         ("threads", tch::get_num_threads().to_string()),
@@ -38,7 +43,9 @@ pub(super) fn doctor(session: Session) -> Result<(), Failure> {
             .iter()
             .map(|(path, loaded)| match loaded {
                 Ok(loaded) => json!({ "path": path, "id": loaded.manifest.id, "ok": true }),
-                Err(error) => json!({ "path": path, "ok": false, "error": error.message, "help": error.help }),
+                Err(error) => {
+                    json!({ "path": path, "ok": false, "error": error.message, "help": error.help })
+                }
             })
             .collect();
         let mut value: serde_json::Map<String, Value> =
@@ -55,7 +62,11 @@ pub(super) fn doctor(session: Session) -> Result<(), Failure> {
         let _ = writeln!(text, "{:<15} {}", "plugin folders", folders.join("\n                "));
         for (path, loaded) in &opened {
             let _ = match loaded {
-                Ok(loaded) => writeln!(text, "{:<15} ok: {} {} ({path})", "plugin", loaded.manifest.id, loaded.manifest.version),
+                Ok(loaded) => writeln!(
+                    text,
+                    "{:<15} ok: {} {} ({path})",
+                    "plugin", loaded.manifest.id, loaded.manifest.version
+                ),
                 Err(error) => writeln!(text, "{:<15} broken: {error}", "plugin"),
             };
         }

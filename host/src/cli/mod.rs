@@ -9,7 +9,7 @@ pub use failure::Failure;
 
 use crate::plugin::{Locator, Plugins};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use std::{io::Write, path::PathBuf, process::ExitCode};
+use std::{io::Write, path::Path, process::ExitCode};
 
 /// Adversarially robust dataset distillation from composable plugins.
 ///
@@ -28,6 +28,10 @@ struct Cli {
     /// Print what led to an error.
     #[arg(long, short, global = true)]
     verbose: bool,
+
+    /// Compare what is lent to plugins by value after every call, to find one that writes where it must not. Slower.
+    #[arg(long, global = true)]
+    checked: bool,
 
     #[command(flatten)]
     run: run::RunArguments,
@@ -93,7 +97,11 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let session = Session { requests: cli.plugins, format: cli.format, plugins: Plugins::new(Locator::from_environment()) };
+    let session = Session {
+        requests: cli.plugins,
+        format: cli.format,
+        plugins: Plugins::new(Locator::from_environment()).checked(cli.checked),
+    };
     if cli.command.is_some() && cli.run.was_given() {
         return Err(Failure::usage("a recipe and its options come after the command")
             .help("write `guard-host run RECIPE`, or leave the command out"));
@@ -126,7 +134,7 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 const COMMANDS: [&str; 3] = ["run", "plugin", "doctor"];
 
 /// A recipe that is not there: maybe a slip in a command's name.
-fn missing_recipe(path: &PathBuf, error: &std::io::Error) -> Failure {
+fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {
     let failure = Failure::usage(format!("recipe `{}` cannot be read: {error}", path.display()));
     let typed = path.to_string_lossy();
     match COMMANDS.iter().find(|command| strsim::damerau_levenshtein(&typed, command) <= 2) {

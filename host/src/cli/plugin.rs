@@ -38,7 +38,13 @@ pub(super) fn list(session: Session) -> Result<(), Failure> {
         }
     }
     if found.is_empty() {
-        let folders: Vec<_> = session.plugins.locator().directories().iter().map(|folder| folder.display().to_string()).collect();
+        let folders: Vec<_> = session
+            .plugins
+            .locator()
+            .directories()
+            .iter()
+            .map(|folder| folder.display().to_string())
+            .collect();
         eprintln!("no plugins in {}", folders.join(", "));
     }
     print(&text)
@@ -62,7 +68,11 @@ pub(super) fn info(mut session: Session, name: &str) -> Result<(), Failure> {
     }
     let manifest = &inspection.manifest;
     let mut text = format!("{} {}\n", manifest.id, manifest.version);
-    let _ = writeln!(text, "  file      {path}\n  BLAKE3    {}\n  libtorch  {}", inspection.blake3, manifest.torch);
+    let _ = writeln!(
+        text,
+        "  file      {path}\n  BLAKE3    {}\n  libtorch  {}",
+        inspection.blake3, manifest.torch
+    );
     for (MethodEntry { kind, name, interface }, schema) in manifest.methods.iter().zip(&schemas) {
         let _ = writeln!(text, "\n{kind} {name} ({interface})");
         for (option, about) in schema["properties"].as_object().into_iter().flatten() {

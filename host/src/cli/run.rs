@@ -5,9 +5,9 @@ use crate::{
     cli::Failure,
     data,
     engine::Pipeline,
-    plan::Plan,
+    plan::{Plan, check_methods},
     random::Streams,
-    recipe::{self, EvaluationSplit},
+    recipe::{self, EvaluationSplit, Problems},
     report::{json, page, summary, table},
     run::{Display, Journal, RunDirectory, write_text},
 };
@@ -46,10 +46,17 @@ impl RunArguments {
 
 pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), Failure> {
     let (name, text) = match &arguments.recipe {
-        Some(path) => (path.display().to_string(), fs::read_to_string(path).map_err(|error| missing_recipe(path, &error))?),
+        Some(path) => (
+            path.display().to_string(),
+            fs::read_to_string(path).map_err(|error| missing_recipe(path, &error))?,
+        ),
         None => (BUILT_IN.0.to_string(), BUILT_IN.1.to_string()),
     };
-    let loaded = recipe::load(&name, &text, &arguments.sets)?;
+    let loaded = recipe::load(&name, &text, &arguments.sets).map_err(|problems| {
+        let documents = recipe::documents(&name, &text, &arguments.sets);
+        let more = check_methods(&documents, &session.requests, &mut session.plugins);
+        Problems::new(problems.into_vec().into_iter().chain(more).collect())
+    })?;
     let plan = Plan::new(&loaded, &session.requests, &mut session.plugins)?;
     if arguments.dry_run {
         return dry_run(&session, &plan);
@@ -106,6 +113,7 @@ fn dry_run(session: &Session, plan: &Plan) -> Result<(), Failure> {
     if session.format == Format::Json {
         return print_json(&serde_json::to_value(plan).map_err(guard_sdk::Error::from)?);
     }
-    let text = toml::to_string(plan).map_err(|error| guard_sdk::Error::new(format!("the plan cannot be printed: {error}")))?;
+    let text = toml::to_string(plan)
+        .map_err(|error| guard_sdk::Error::new(format!("the plan cannot be printed: {error}")))?;
     print(&text)
 }

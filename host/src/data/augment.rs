@@ -10,7 +10,12 @@ const PADDING: i64 = 4;
 ///
 /// # Errors
 /// If libtorch refuses.
-pub fn augment(images: &Tensor, augmentations: &[Augmentation], streams: &Streams, ids: &[u64]) -> Result<Tensor> {
+pub fn augment(
+    images: &Tensor,
+    augmentations: &[Augmentation],
+    streams: &Streams,
+    ids: &[u64],
+) -> Result<Tensor> {
     let mut images = images.shallow_clone();
     for augmentation in augmentations {
         images = match augmentation {
@@ -36,7 +41,9 @@ fn crop(images: &Tensor, streams: &Streams, ids: &[u64]) -> Result<Tensor> {
     let positions = |axis: i64, length: i64| {
         Tensor::arange(length, (Kind::Int64, images.device())).unsqueeze(0) + corners.narrow(1, axis, 1)
     };
-    let rows = positions(0, height).reshape([count, 1, height, 1]).expand([-1, channels, -1, width + 2 * PADDING], false);
+    let rows = positions(0, height)
+        .reshape([count, 1, height, 1])
+        .expand([-1, channels, -1, width + 2 * PADDING], false);
     let columns = positions(1, width).reshape([count, 1, 1, width]).expand([-1, channels, height, -1], false);
     Ok(padded.gather(2, &rows, false).gather(3, &columns, false))
 }
@@ -69,9 +76,14 @@ mod tests {
 
     #[test]
     fn half_of_the_images_are_flipped() {
-        let images = Tensor::arange(2, (Kind::Float, Device::Cpu)).reshape([1, 1, 1, 2]).repeat([1000, 1, 1, 1]);
+        let images =
+            Tensor::arange(2, (Kind::Float, Device::Cpu)).reshape([1, 1, 1, 2]).repeat([1000, 1, 1, 1]);
         let ids: Vec<u64> = (0..1000).collect();
-        let flipped = flip(&images, &Streams::new(0), &ids).unwrap().narrow(3, 0, 1).sum(Kind::Double).double_value(&[]);
+        let flipped = flip(&images, &Streams::new(0), &ids)
+            .unwrap()
+            .narrow(3, 0, 1)
+            .sum(Kind::Double)
+            .double_value(&[]);
         assert!((400.0..600.0).contains(&flipped), "{flipped}");
     }
 }

@@ -49,7 +49,8 @@ pub const DATASETS: [&str; 1] = [digits::NAME];
 pub fn info(name: &str) -> Result<DataInfo> {
     match name {
         digits::NAME => Ok(digits::info()),
-        _ => Err(Error::new(format!("there is no reader for data set `{name}`")).help(format!("there are: {}", DATASETS.join(", ")))),
+        _ => Err(Error::new(format!("there is no reader for data set `{name}`"))
+            .help(format!("there are: {}", DATASETS.join(", ")))),
     }
 }
 
@@ -102,7 +103,8 @@ impl Split {
 
     /// Number of images of each class.
     pub fn class_counts(&self, classes: usize) -> Vec<u64> {
-        let counts = self.labels.bincount::<Tensor>(None, classes as i64).to_kind(Kind::Int64).to_device(Device::Cpu);
+        let counts =
+            self.labels.bincount::<Tensor>(None, classes as i64).to_kind(Kind::Int64).to_device(Device::Cpu);
         Vec::<i64>::try_from(counts).unwrap_or_default().into_iter().map(|count| count as u64).collect()
     }
 }

@@ -48,7 +48,14 @@ pub struct ImageGroup {
 
 impl ImageGroup {
     /// Starts from `images` `[N,C,H,W]` in the space of `needs`.
-    pub fn new(spec: &NetworkSpec, needs: &Needs, optimizer: &Optimizer, images: &Tensor, labels: &Tensor, ids: Vec<u64>) -> Self {
+    pub fn new(
+        spec: &NetworkSpec,
+        needs: &Needs,
+        optimizer: &Optimizer,
+        images: &Tensor,
+        labels: &Tensor,
+        ids: Vec<u64>,
+    ) -> Self {
         let zero = channel_values(&vec![0.0; spec.mean.len()], images);
         let range = match needs.space {
             Space::Pixels => (zero.shallow_clone(), &zero + 1.0),
@@ -58,7 +65,8 @@ impl ImageGroup {
             }
         };
         let learnable = |learnable: &Learnable| {
-            let value = Tensor::full([0i64; 0], learnable.initial, (images.kind(), images.device())).set_requires_grad(true);
+            let value = Tensor::full([0i64; 0], learnable.initial, (images.kind(), images.device()))
+                .set_requires_grad(true);
             (learnable.clone(), value)
         };
         Self {
@@ -93,8 +101,10 @@ impl ImageGroup {
         let host_lab = HostLab { room, context: *context };
         let lab = Lab::lend(&host_lab);
         let Self { images, labels, learnables, ids, space, .. } = &*self;
-        let named: Vec<(&str, &Tensor)> = learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
-        let synthetic = Synthetic { images, labels, soft_labels: None, learnables: &named, ids, space: *space };
+        let named: Vec<(&str, &Tensor)> =
+            learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
+        let synthetic =
+            Synthetic { images, labels, soft_labels: None, learnables: &named, ids, space: *space };
 
         let value = objective.value(context, &synthetic, &lab)?;
         let mut learned = vec![images];
@@ -123,8 +133,10 @@ impl ImageGroup {
         }
         self.apply(&gradients, rate)?;
         let Self { images, labels, learnables, ids, space, .. } = &*self;
-        let named: Vec<(&str, &Tensor)> = learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
-        let synthetic = Synthetic { images, labels, soft_labels: None, learnables: &named, ids, space: *space };
+        let named: Vec<(&str, &Tensor)> =
+            learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
+        let synthetic =
+            Synthetic { images, labels, soft_labels: None, learnables: &named, ids, space: *space };
         objective.after_step(context, &synthetic, &lab)?;
         Ok(loss.f_double_value(&[])?)
     }
@@ -150,7 +162,8 @@ impl ImageGroup {
         match self.space {
             Space::Pixels => images,
             Space::Normalised => {
-                let pixels = &images * channel_values(&spec.std, &images) + channel_values(&spec.mean, &images);
+                let pixels =
+                    &images * channel_values(&spec.std, &images) + channel_values(&spec.mean, &images);
                 pixels.clamp(0.0, 1.0)
             }
         }
@@ -161,7 +174,10 @@ impl ImageGroup {
 fn image_side_network(lab: &HostLab) -> Result<Model> {
     match lab.room.teacher {
         Some(teacher) => Ok(teacher.frozen()),
-        None => Ok(Model::fresh(lab.room.spec, &lab.room.streams.named("image-side"), lab.context.device)?.frozen()),
+        None => {
+            Ok(Model::fresh(lab.room.spec, &lab.room.streams.named("image-side"), lab.context.device)?
+                .frozen())
+        }
     }
 }
 
@@ -194,14 +210,22 @@ impl Distiller<'_> {
     ) -> Result<SyntheticSet> {
         let Room { info, needs, spec, .. } = self.room;
         let (classes, per_class) = (info.classes as u64, info.images_per_class as u64);
-        let own = objective.initialise(context, &Lab::lend(&HostLab { room: self.room, context: *context }))?;
+        let own =
+            objective.initialise(context, &Lab::lend(&HostLab { room: self.room, context: *context }))?;
         if let Some(own) = own.as_ref().filter(|_| self.iterations == 0) {
             let group = ImageGroup::new(spec, needs, &self.optimizer, &own.images, &own.labels, Vec::new());
-            return Ok(SyntheticSet { images: group.pixels(spec), labels: own.labels.shallow_clone(), loss: 0.0, learned: Vec::new() });
+            return Ok(SyntheticSet {
+                images: group.pixels(spec),
+                labels: own.labels.shallow_clone(),
+                loss: 0.0,
+                learned: Vec::new(),
+            });
         }
         // Image `index` of class `class` has the id `class · per_class + index`.
         let ids_of = |indices: std::ops::Range<u64>| -> Vec<u64> {
-            (0..classes).flat_map(|class| indices.clone().map(move |index| class * per_class + index)).collect()
+            (0..classes)
+                .flat_map(|class| indices.clone().map(move |index| class * per_class + index))
+                .collect()
         };
         let groups: Vec<Vec<u64>> = match needs.together {
             Together::All => vec![ids_of(0..per_class)],
@@ -228,7 +252,11 @@ impl Distiller<'_> {
                 loss = group.step(&context, objective, regularizers, self.room, rate)?;
             }
             losses.push(loss);
-            learned = group.learnables.iter().map(|(of, value)| (of.name.clone(), value.double_value(&[]))).collect();
+            learned = group
+                .learnables
+                .iter()
+                .map(|(of, value)| (of.name.clone(), value.double_value(&[])))
+                .collect();
             done.push((ids, group.pixels(spec), labels));
         }
         let (images, labels) = in_order_of_ids(&done);
@@ -241,7 +269,8 @@ impl Distiller<'_> {
         let labels = Tensor::from_slice(&classes).to_device(context.device);
         match needs.start {
             Start::Noise => {
-                let noise = self.streams.named("noise").rows(ids, &info.image, Distribution::Normal, Kind::Float)?;
+                let noise =
+                    self.streams.named("noise").rows(ids, &info.image, Distribution::Normal, Kind::Float)?;
                 let noise = noise.to_device(context.device);
                 // Standard normal in normalised space; around the data's mean in pixels.
                 let images = match needs.space {
@@ -254,7 +283,9 @@ impl Distiller<'_> {
             }
             Start::Real => {
                 let lab = HostLab { room: self.room, context: *context };
-                let batches: Vec<_> = (0..info.classes).map(|class| lab.real(Some(class), per_class, 0)).collect::<Result<_>>()?;
+                let batches: Vec<_> = (0..info.classes)
+                    .map(|class| lab.real(Some(class), per_class, 0))
+                    .collect::<Result<_>>()?;
                 let images: Vec<Tensor> = ids
                     .iter()
                     .map(|id| batches[(id / per_class) as usize].images.get((id % per_class) as i64))
@@ -262,7 +293,9 @@ impl Distiller<'_> {
                 let pixels = Tensor::stack(&images, 0);
                 let images = match needs.space {
                     Space::Pixels => pixels,
-                    Space::Normalised => (&pixels - channel_values(&spec.mean, &pixels)) / channel_values(&spec.std, &pixels),
+                    Space::Normalised => {
+                        (&pixels - channel_values(&spec.mean, &pixels)) / channel_values(&spec.std, &pixels)
+                    }
                 };
                 Ok((images, labels))
             }
@@ -286,11 +319,21 @@ pub fn optimizer_of(needs: &Needs) -> (Optimizer, Schedule) {
     let schedule = |cosine: bool| if cosine { Schedule::Cosine } else { Schedule::Constant };
     match needs.updates {
         Updates::Sgd { learning_rate, momentum, cosine } => (
-            Optimizer::Sgd(crate::recipe::Sgd { learning_rate, momentum, weight_decay: 0.0, nesterov: false }),
+            Optimizer::Sgd(crate::recipe::Sgd {
+                learning_rate,
+                momentum,
+                weight_decay: 0.0,
+                nesterov: false,
+            }),
             schedule(cosine),
         ),
         Updates::Adam { learning_rate, betas, cosine } => (
-            Optimizer::Adam(crate::recipe::Adam { learning_rate, betas, weight_decay: 0.0, ..Default::default() }),
+            Optimizer::Adam(crate::recipe::Adam {
+                learning_rate,
+                betas,
+                weight_decay: 0.0,
+                ..Default::default()
+            }),
             schedule(cosine),
         ),
     }

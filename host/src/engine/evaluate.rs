@@ -7,7 +7,8 @@ use crate::{
     plugin::{Context, Hosted},
 };
 use guard_sdk::{
-    Batch, Budget, Device, Error, Guarantee, Kind, Network, Result, Tensor, abi::calls::AttackInstance, batch::per_image,
+    Batch, Budget, Device, Error, Guarantee, Kind, Network, Result, Tensor, abi::calls::AttackInstance,
+    batch::per_image,
 };
 
 /// Whether each example was classified rightly.
@@ -83,10 +84,11 @@ pub fn robust(
     context: &Context,
 ) -> Result<Evaluation> {
     let model = model.frozen();
-    let attackable: Vec<i64> = clean.iter().zip(0..).filter_map(|(correct, position)| correct.then_some(position)).collect();
+    let attackable: Vec<i64> =
+        clean.iter().zip(0..).filter_map(|(correct, position)| correct.then_some(position)).collect();
     let mut results = Vec::new();
     for EvaluationAttack { name, attack } in attacks {
-        let guarantee = attack.info()?.guarantee;
+        let guarantee = attack.info(context)?.guarantee;
         let mut correct = vec![false; clean.len()];
         for positions in attackable.chunks(batch_size) {
             let (images, labels) = split.select(positions);
@@ -98,7 +100,9 @@ pub fn robust(
             // A perturbation beyond the budget does not count against the network.
             let counted = match guarantee {
                 Guarantee::Bounded => adversarial,
-                Guarantee::MinimumNorm => adversarial.where_self(&per_image(&sizes.le(budget.epsilon)), &images),
+                Guarantee::MinimumNorm => {
+                    adversarial.where_self(&per_image(&sizes.le(budget.epsilon)), &images)
+                }
             };
             for (position, right) in positions.iter().zip(right(&model, &counted, &labels)?) {
                 correct[*position as usize] = right;
@@ -110,6 +114,11 @@ pub fn robust(
 }
 
 fn right(model: &Model, images: &Tensor, labels: &Tensor) -> Result<Correct> {
-    let right = model.eval_logits(images)?.argmax(-1, false).eq_tensor(labels).to_kind(Kind::Int64).to_device(Device::Cpu);
+    let right = model
+        .eval_logits(images)?
+        .argmax(-1, false)
+        .eq_tensor(labels)
+        .to_kind(Kind::Int64)
+        .to_device(Device::Cpu);
     Ok(Vec::<i64>::try_from(right)?.into_iter().map(|right| right == 1).collect())
 }

@@ -69,7 +69,12 @@ impl LabBackend for HostLab<'_> {
         if candidates.is_empty() {
             return Err(Error::new(format!("there are no real images of class {}", class.unwrap_or(-1))));
         }
-        let streams = self.room.streams.named("real").numbered(class.map_or(u64::MAX, |class| class as u64)).numbered(draw);
+        let streams = self
+            .room
+            .streams
+            .named("real")
+            .numbered(class.map_or(u64::MAX, |class| class as u64))
+            .numbered(draw);
         // Every candidate once, in random order, before any comes again.
         let positions: Vec<i64> = (0..)
             .flat_map(|round| streams.numbered(round).permutation(candidates.len()))
@@ -94,5 +99,8 @@ impl LabBackend for HostLab<'_> {
 }
 
 fn not_prepared(what: &str) -> Error {
-    Error::with_code("not-prepared", format!("{what}: not prepared, because the objective's `needs` did not ask for it"))
+    Error::with_code(
+        "not-prepared",
+        format!("{what}: not prepared, because the objective's `needs` did not ask for it"),
+    )
 }

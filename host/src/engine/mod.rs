@@ -24,9 +24,9 @@ mod verify;
 
 pub use distill::{Distiller, ImageGroup, SyntheticSet, check_needs, optimizer_of};
 pub use evaluate::{AttackResult, Correct, Evaluation, EvaluationAttack, accuracy, clean, robust};
-pub use pipeline::{Pipeline, RunResults, StudentResult, VariantResults};
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;
+pub use pipeline::{Pipeline, RunResults, StudentResult, VariantResults};
 pub use student::{LabelSource, StudentTrainer};
 pub use train::{Observer, Trained, Trainer};
 pub use training_loss::{Term, TrainingLoss, WeightedRegularizer};

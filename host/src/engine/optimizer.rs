@@ -98,7 +98,11 @@ impl OptimizerState {
 
 /// The gradient of the loss with an l2 penalty.
 fn decayed(gradient: &Tensor, tensor: &Tensor, weight_decay: f64) -> Result<Tensor> {
-    Ok(if weight_decay == 0.0 { gradient.shallow_clone() } else { gradient.f_add(&(tensor * weight_decay))? })
+    Ok(if weight_decay == 0.0 {
+        gradient.shallow_clone()
+    } else {
+        gradient.f_add(&(tensor * weight_decay))?
+    })
 }
 
 impl Schedule {
@@ -106,7 +110,9 @@ impl Schedule {
     pub fn rate(self, iteration: u64, iterations: u64) -> f64 {
         match self {
             Schedule::Constant => 1.0,
-            Schedule::Cosine => 0.5 * (1.0 + (std::f64::consts::PI * iteration as f64 / iterations as f64).cos()),
+            Schedule::Cosine => {
+                0.5 * (1.0 + (std::f64::consts::PI * iteration as f64 / iterations as f64).cos())
+            }
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
 
 use super::{
-    Distiller, Evaluation, EvaluationAttack, LabelSource, Room, StudentTrainer, Trainer, TrainingLoss, WeightedRegularizer, accuracy,
-    clean, robust,
+    Distiller, Evaluation, EvaluationAttack, LabelSource, Room, StudentTrainer, Trainer, TrainingLoss,
+    WeightedRegularizer, accuracy, clean, robust,
 };
 use crate::{
     data::{DataInfo, Dataset},
@@ -94,7 +94,8 @@ impl VariantRun<'_> {
         let folder = self.pipeline.directory.variant(self.pipeline.plan, &self.variant.name);
         let loss = self.training_loss()?;
         let teacher = if self.variant.trains_teacher { Some(self.train(&loss, &folder)?) } else { None };
-        let mut results = VariantResults { name: self.variant.name.clone(), teacher: None, students: Vec::new() };
+        let mut results =
+            VariantResults { name: self.variant.name.clone(), teacher: None, students: Vec::new() };
         if let Some(teacher) = &teacher {
             results.teacher = Some(self.evaluate(teacher, "evaluate teacher")?);
         }
@@ -103,7 +104,8 @@ impl VariantRun<'_> {
             let logits = self.relabel(&set.images, teacher.as_ref())?;
             self.write_set(&folder.join("distilled"), distill, &set, logits.as_ref())?;
             for number in 0..self.variant.recipe.student.count as u64 {
-                let student = self.student(number, &set.images, &set.labels, logits.as_ref(), teacher.as_ref())?;
+                let student =
+                    self.student(number, &set.images, &set.labels, logits.as_ref(), teacher.as_ref())?;
                 student.save(&folder.join("checkpoints").join(format!("student-{number}.safetensors")))?;
                 let evaluations = self.evaluate(&student, &format!("evaluate student {}", number + 1))?;
                 results.students.push(StudentResult { number, evaluations });
@@ -120,7 +122,12 @@ impl VariantRun<'_> {
         self.pipeline.journal.stage(&self.variant.name, stage)
     }
 
-    fn context<'b>(&'b self, stage: &'b str, streams: &'b Streams, recorder: &'b dyn Recorder) -> Context<'b> {
+    fn context<'b>(
+        &'b self,
+        stage: &'b str,
+        streams: &'b Streams,
+        recorder: &'b dyn Recorder,
+    ) -> Context<'b> {
         let (plugins, device) = (self.pipeline.plugins, self.pipeline.device);
         Context { stage, iteration: 0, iterations: 0, random: streams, recorder, plugins, device }
     }
@@ -137,7 +144,8 @@ impl VariantRun<'_> {
                     _ => format!("{}-{}", each.method, index + 1),
                 };
                 let options = Value::Object(each.options.clone());
-                let regularizer = self.pipeline.plugins.regularizer(&context, &each.method, &label, &options)?;
+                let regularizer =
+                    self.pipeline.plugins.regularizer(&context, &each.method, &label, &options)?;
                 Ok(WeightedRegularizer { weight: each.weight, regularizer })
             })
             .collect()
@@ -172,13 +180,19 @@ impl VariantRun<'_> {
         Ok(trained.model)
     }
 
-    fn distill(&self, distill: &Distill, teacher: Option<&Model>, loss: &TrainingLoss) -> Result<super::SyntheticSet> {
+    fn distill(
+        &self,
+        distill: &Distill,
+        teacher: Option<&Model>,
+        loss: &TrainingLoss,
+    ) -> Result<super::SyntheticSet> {
         let VariantPlan { distillation, network, .. } = self.variant;
         let distillation = distillation.as_ref().ok_or_else(|| Error::new("the plan has no distillation"))?;
         let (log, streams) = (self.log("distill"), self.streams("distill"));
         let context = self.context("distill", &streams, &log);
         let options = Value::Object(distill.options.clone());
-        let mut objective = self.pipeline.plugins.objective(&context, &distill.objective, &distill.objective, &options)?;
+        let mut objective =
+            self.pipeline.plugins.objective(&context, &distill.objective, &distill.objective, &options)?;
         let DataInfo { classes, image, .. } = &self.pipeline.plan.data;
         let split = &self.pipeline.data.train;
         let room = Room {
@@ -222,7 +236,13 @@ impl VariantRun<'_> {
         }
     }
 
-    fn write_set(&self, folder: &Path, distill: &Distill, set: &super::SyntheticSet, logits: Option<&Tensor>) -> Result<()> {
+    fn write_set(
+        &self,
+        folder: &Path,
+        distill: &Distill,
+        set: &super::SyntheticSet,
+        logits: Option<&Tensor>,
+    ) -> Result<()> {
         let Plan { data, seed, plugins, .. } = self.pipeline.plan;
         let relabel = &self.variant.recipe.relabel;
         let plugins: &[PluginLock] = plugins;
@@ -246,7 +266,14 @@ impl VariantRun<'_> {
         write_distilled(folder, set, logits, data, &manifest)
     }
 
-    fn student(&self, number: u64, images: &Tensor, labels: &Tensor, logits: Option<&Tensor>, teacher: Option<&Model>) -> Result<Model> {
+    fn student(
+        &self,
+        number: u64,
+        images: &Tensor,
+        labels: &Tensor,
+        logits: Option<&Tensor>,
+        teacher: Option<&Model>,
+    ) -> Result<Model> {
         let stage = format!("student {}", number + 1);
         let (log, streams) = (self.log(&stage), self.streams("student").numbered(number));
         let temperature = self.variant.recipe.relabel.temperature;
@@ -291,9 +318,18 @@ impl VariantRun<'_> {
                 })
                 .collect::<Result<Vec<_>>>()?;
             let test = &self.pipeline.data.test;
-            evaluations.push(robust(&model, test, &clean, &mut attacks, budget, evaluate.batch_size, &context)?);
+            evaluations.push(robust(
+                &model,
+                test,
+                &clean,
+                &mut attacks,
+                budget,
+                evaluate.batch_size,
+                &context,
+            )?);
         }
-        let robust: Vec<String> = evaluations.iter().map(|each| format!("{:.1} %", 100.0 * accuracy(&each.worst_case()))).collect();
+        let robust: Vec<String> =
+            evaluations.iter().map(|each| format!("{:.1} %", 100.0 * accuracy(&each.worst_case()))).collect();
         let clean_percent = 100.0 * accuracy(&clean);
         log.finish(&format!("clean {clean_percent:.1} %, robust [{}]", robust.join(", ")))?;
         if evaluations.is_empty() {

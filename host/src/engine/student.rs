@@ -66,7 +66,11 @@ impl StudentTrainer<'_> {
                 context.recorder.metric("loss/student", &loss);
                 let parameters: Vec<&Tensor> = model.parameters().iter().collect();
                 let gradients = grad(&loss, &parameters, Graph::Free)?;
-                optimizer.step(model.parameters(), &gradients, self.student.schedule.rate(iteration, iterations))?;
+                optimizer.step(
+                    model.parameters(),
+                    &gradients,
+                    self.student.schedule.rate(iteration, iterations),
+                )?;
             }
         }
         Ok(model)
@@ -76,13 +80,15 @@ impl StudentTrainer<'_> {
         let ids: Vec<u64> = positions.iter().map(|&position| position as u64).collect();
         let positions = Tensor::from_slice(positions).to_device(self.images.device());
         let images = self.images.index_select(0, &positions);
-        let images = augment(&images, &self.student.augment, &self.streams.named("augment").numbered(epoch), &ids)?;
+        let images =
+            augment(&images, &self.student.augment, &self.streams.named("augment").numbered(epoch), &ids)?;
         let mix = Mixup::draw(self.student.mixup, ids.len(), streams)?;
         let images = mix.apply(&images);
         let logits = model.train_logits(&images, Space::Pixels)?;
         match &self.source {
             LabelSource::Hard => {
-                let one_hot = self.labels.index_select(0, &positions).one_hot(self.classes).to_kind(logits.kind());
+                let one_hot =
+                    self.labels.index_select(0, &positions).one_hot(self.classes).to_kind(logits.kind());
                 Ok(cross_entropy(&logits, &mix.apply(&one_hot)))
             }
             LabelSource::Soft { logits: teacher, temperature } => {
@@ -113,13 +119,16 @@ impl Mixup {
         if self.share == 1.0 {
             return values.shallow_clone();
         }
-        values * self.share + values.index_select(0, &self.order.to_device(values.device())) * (1.0 - self.share)
+        values * self.share
+            + values.index_select(0, &self.order.to_device(values.device())) * (1.0 - self.share)
     }
 }
 
 /// Mean cross-entropy to class probabilities.
 fn cross_entropy(logits: &Tensor, target: &Tensor) -> Tensor {
-    -(target * logits.log_softmax(-1, None::<Kind>)).sum_dim_intlist(-1, false, None::<Kind>).mean(None::<Kind>)
+    -(target * logits.log_softmax(-1, None::<Kind>))
+        .sum_dim_intlist(-1, false, None::<Kind>)
+        .mean(None::<Kind>)
 }
 
 /// Mean KL(target ‖ softmax(logits / T)), without the factor T² as in SRe2L.
@@ -136,10 +145,13 @@ mod tests {
 
     #[test]
     fn the_divergence_is_torchs_and_zero_for_equal_logits() {
-        let (student, teacher) =
-            (Tensor::randn([4, 5], (Kind::Double, Device::Cpu)), Tensor::randn([4, 5], (Kind::Double, Device::Cpu)));
+        let (student, teacher) = (
+            Tensor::randn([4, 5], (Kind::Double, Device::Cpu)),
+            Tensor::randn([4, 5], (Kind::Double, Device::Cpu)),
+        );
         let target = (&teacher / 3.0).softmax(-1, None::<Kind>);
-        let expected = (&student / 3.0).log_softmax(-1, None::<Kind>).kl_div(&target, tch::Reduction::Sum, false) / 4.0;
+        let expected =
+            (&student / 3.0).log_softmax(-1, None::<Kind>).kl_div(&target, tch::Reduction::Sum, false) / 4.0;
         let off = (divergence(&student, &target, 3.0) - expected).abs().double_value(&[]);
         assert!(off < 1e-14, "{off}");
         assert!(divergence(&teacher, &target, 3.0).abs().double_value(&[]) < 1e-14);

@@ -54,7 +54,9 @@ impl Trainer<'_> {
                 let iteration = epoch * per_epoch + index as u64;
                 self.observer.iteration(iteration, iterations);
                 let statistics: Vec<Tensor> = model.buffers().iter().map(Tensor::copy).collect();
-                if let Err(failure) = self.step(&model, &mut optimizer, positions, epoch, &context.at(iteration, iterations)) {
+                if let Err(failure) =
+                    self.step(&model, &mut optimizer, positions, epoch, &context.at(iteration, iterations))
+                {
                     no_grad(|| {
                         let buffers = model.buffers().iter().map(Tensor::shallow_clone);
                         buffers.zip(&statistics).for_each(|(mut buffer, before)| buffer.copy_(before));
@@ -76,7 +78,8 @@ impl Trainer<'_> {
     ) -> Result<()> {
         let (images, labels) = self.split.select(positions);
         let ids: Vec<u64> = positions.iter().map(|&position| position as u64).collect();
-        let images = augment(&images, &self.training.augment, &self.streams.named("augment").numbered(epoch), &ids)?;
+        let images =
+            augment(&images, &self.training.augment, &self.streams.named("augment").numbered(epoch), &ids)?;
         let total = self.loss.step(context, model, &Batch::pixels(&images, &labels, &ids))?;
         let parameters: Vec<&Tensor> = model.parameters().iter().collect();
         let gradients = grad(&total, &parameters, Graph::Free)?;

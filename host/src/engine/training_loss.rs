@@ -6,9 +6,7 @@ use crate::{
     plugin::{Context, Hosted},
 };
 use guard_sdk::{
-    Batch, Error, Kind, Network, Result, Tensor,
-    abi::calls::RegularizerInstance,
-    autograd::no_grad,
+    Batch, Error, Kind, Network, Result, Tensor, abi::calls::RegularizerInstance, autograd::no_grad,
 };
 use std::cell::RefCell;
 
@@ -39,7 +37,11 @@ pub struct TrainingLoss {
 
 impl TrainingLoss {
     /// The loss of the given terms.
-    pub fn new(cross_entropy_weight: f64, label_smoothing: f64, regularizers: Vec<WeightedRegularizer>) -> Self {
+    pub fn new(
+        cross_entropy_weight: f64,
+        label_smoothing: f64,
+        regularizers: Vec<WeightedRegularizer>,
+    ) -> Self {
         Self { cross_entropy_weight, label_smoothing, regularizers: RefCell::new(regularizers) }
     }
 
@@ -78,13 +80,20 @@ impl TrainingLoss {
             });
         }
         let total = total.ok_or_else(|| {
-            Error::new("the training loss has no terms").help("give the cross-entropy or a regularizer a weight above 0")
+            Error::new("the training loss has no terms")
+                .help("give the cross-entropy or a regularizer a weight above 0")
         })?;
         context.recorder.metric("loss/total", &total);
         Ok(total)
     }
 
-    fn terms(&self, context: &Context, network: &Network, batch: &Batch, logits: &Tensor) -> Result<Vec<Term>> {
+    fn terms(
+        &self,
+        context: &Context,
+        network: &Network,
+        batch: &Batch,
+        logits: &Tensor,
+    ) -> Result<Vec<Term>> {
         let mut terms = Vec::new();
         if self.cross_entropy_weight > 0.0 {
             let value = self.cross_entropy(batch, logits)?;
@@ -105,7 +114,13 @@ impl TrainingLoss {
             return Ok(batch.cross_entropy_each(logits)?.mean(None::<Kind>));
         }
         let target = batch.soft_labels.unwrap_or(batch.labels);
-        Ok(logits.f_cross_entropy_loss(target, None::<Tensor>, tch::Reduction::Mean, -100, self.label_smoothing)?)
+        Ok(logits.f_cross_entropy_loss(
+            target,
+            None::<Tensor>,
+            tch::Reduction::Mean,
+            -100,
+            self.label_smoothing,
+        )?)
     }
 }
 
@@ -116,6 +131,9 @@ pub(super) fn finite(term: &str, context: &Context, value: &Tensor) -> Result<()
         return Ok(());
     }
     let (stage, iteration) = (context.stage, context.iteration);
-    Err(Error::with_code("non-finite", format!("`{term}` is {value} at iteration {iteration} of stage `{stage}`"))
-        .help("lower the learning rate or the term's weight"))
+    Err(Error::with_code(
+        "non-finite",
+        format!("`{term}` is {value} at iteration {iteration} of stage `{stage}`"),
+    )
+    .help("lower the learning rate or the term's weight"))
 }

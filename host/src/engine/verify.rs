@@ -18,7 +18,11 @@ pub fn verify(adversarial: &Tensor, clean: &Tensor, budget: &Budget, guarantee: 
     }
     if (adversarial.kind(), adversarial.device()) != (clean.kind(), clean.device()) {
         let (kind, device) = (adversarial.kind(), adversarial.device());
-        return cheat(format!("returned {kind:?} images on {device:?} for {:?} on {:?}", clean.kind(), clean.device()));
+        return cheat(format!(
+            "returned {kind:?} images on {device:?} for {:?} on {:?}",
+            clean.kind(),
+            clean.device()
+        ));
     }
     no_grad(|| {
         let (adversarial, clean) = (adversarial.to_kind(Kind::Double), clean.to_kind(Kind::Double));
@@ -34,12 +38,17 @@ pub fn verify(adversarial: &Tensor, clean: &Tensor, budget: &Budget, guarantee: 
         }
         let perturbation = &adversarial - &clean;
         let (sizes, limit) = match budget.norm {
-            Norm::Linf => (perturbation.abs().flatten(1, -1).amax([-1].as_slice(), false), budget.epsilon + LINF_SLACK),
+            Norm::Linf => {
+                (perturbation.abs().flatten(1, -1).amax([-1].as_slice(), false), budget.epsilon + LINF_SLACK)
+            }
             Norm::L2 => (norm_each(&perturbation), budget.epsilon * (1.0 + L2_SLACK)),
         };
         let largest = sizes.max().double_value(&[]);
         if guarantee == Guarantee::Bounded && largest > limit {
-            return cheat(format!("exceeded its budget: {:?} norm {largest}, ε = {}", budget.norm, budget.epsilon));
+            return cheat(format!(
+                "exceeded its budget: {:?} norm {largest}, ε = {}",
+                budget.norm, budget.epsilon
+            ));
         }
         Ok(sizes)
     })
@@ -55,7 +64,9 @@ mod tests {
     }
 
     fn refusal(adversarial: &Tensor, norm: Norm, guarantee: Guarantee) -> Option<String> {
-        verify(adversarial, &images(0.5), &Budget { norm, epsilon: 0.1 }, guarantee).err().map(|error| error.message)
+        verify(adversarial, &images(0.5), &Budget { norm, epsilon: 0.1 }, guarantee)
+            .err()
+            .map(|error| error.message)
     }
 
     #[test]
@@ -66,7 +77,9 @@ mod tests {
         assert!(bounded(&images(f64::NAN)).contains("not finite"));
         assert!(bounded(&images(1.01)).contains("pixel range"));
         assert!(bounded(&images(0.61)).contains("exceeded its budget"));
-        assert!(refusal(&images(0.56), Norm::L2, Guarantee::Bounded).unwrap().contains("exceeded its budget"));
+        assert!(
+            refusal(&images(0.56), Norm::L2, Guarantee::Bounded).unwrap().contains("exceeded its budget")
+        );
     }
 
     #[test]

@@ -37,11 +37,7 @@ pub struct Convnet {
 
 impl Default for Convnet {
     fn default() -> Convnet {
-        Convnet {
-            depth: 3,
-            width: 128,
-            norm: NormLayer::Instance,
-        }
+        Convnet { depth: 3, width: 128, norm: NormLayer::Instance }
     }
 }
 
@@ -77,11 +73,7 @@ pub struct Resnet {
 
 impl Default for Resnet {
     fn default() -> Resnet {
-        Resnet {
-            stem: Stem::Cifar,
-            width: 64,
-            blocks: vec![2, 2, 2, 2],
-        }
+        Resnet { stem: Stem::Cifar, width: 64, blocks: vec![2, 2, 2, 2] }
     }
 }
 

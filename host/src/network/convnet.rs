@@ -16,19 +16,24 @@ pub(super) fn program(input: [i64; 3], classes: i64, convnet: &Convnet) -> Resul
         let padding = if block == 0 && input == [1, 28, 28] { 3 } else { 1 };
         (height, columns) = (height + 2 * padding - 2, columns + 2 * padding - 2);
         let name = format!("features.{layer}");
-        let convolution = Convolution { name: &name, from: channels, to: width, size: 3, stride: 1, padding, bias: true };
+        let convolution =
+            Convolution { name: &name, from: channels, to: width, size: 3, stride: 1, padding, bias: true };
         let operation = program.convolution(convolution, None);
         program.operations.push(operation);
         channels = width;
 
         let name = format!("features.{}", layer + 1);
         let normalised = match norm {
-            NormLayer::Instance => Some(Operation::GroupNorm { groups: width, weight: program.affine(&name, &[width]) }),
+            NormLayer::Instance => {
+                Some(Operation::GroupNorm { groups: width, weight: program.affine(&name, &[width]) })
+            }
             NormLayer::Group if width % 4 == 0 => {
                 Some(Operation::GroupNorm { groups: 4, weight: program.affine(&name, &[width]) })
             }
             NormLayer::Group => {
-                return Err(Error::new(format!("group norm has 4 groups, which do not divide a width of {width}")));
+                return Err(Error::new(format!(
+                    "group norm has 4 groups, which do not divide a width of {width}"
+                )));
             }
             NormLayer::Batch => Some(program.batch_norm_layer(&name, width)),
             NormLayer::Layer => {
@@ -39,12 +44,19 @@ pub(super) fn program(input: [i64; 3], classes: i64, convnet: &Convnet) -> Resul
         };
         layer += 3 + i64::from(normalised.is_some());
         program.operations.extend(normalised);
-        program.operations.extend([Operation::Relu, Operation::AveragePool, Operation::Stage(format!("block{}", block + 1))]);
+        program.operations.extend([
+            Operation::Relu,
+            Operation::AveragePool,
+            Operation::Stage(format!("block{}", block + 1)),
+        ]);
         (height, columns) = (height / 2, columns / 2);
     }
     if height == 0 || columns == 0 {
-        return Err(Error::new(format!("images of {}x{} are too small for {depth} poolings by 2", input[1], input[2]))
-            .help("lower `depth`"));
+        return Err(Error::new(format!(
+            "images of {}x{} are too small for {depth} poolings by 2",
+            input[1], input[2]
+        ))
+        .help("lower `depth`"));
     }
     program.operations.extend([Operation::Flatten, Operation::Embedding]);
     let classifier = program.linear("classifier", channels * height * columns, classes);

@@ -42,7 +42,12 @@ impl Model {
     ///
     /// # Errors
     /// If shapes differ.
-    pub fn new(spec: &NetworkSpec, program: Program, parameters: Vec<Tensor>, buffers: Vec<Tensor>) -> Result<Self> {
+    pub fn new(
+        spec: &NetworkSpec,
+        program: Program,
+        parameters: Vec<Tensor>,
+        buffers: Vec<Tensor>,
+    ) -> Result<Self> {
         let like = parameters.first().ok_or_else(|| Error::new("a network needs parameters"))?;
         let (mean, std) = (channel_values(&spec.mean, like), channel_values(&spec.std, like));
         let info = spec.info(&program);
@@ -63,12 +68,18 @@ impl Model {
     fn check_shapes(&self) -> Result<()> {
         let expected = &self.program.parameters;
         if expected.len() != self.parameters.len() {
-            return Err(Error::new(format!("the network has {} parameters, found {}", expected.len(), self.parameters.len())));
+            return Err(Error::new(format!(
+                "the network has {} parameters, found {}",
+                expected.len(),
+                self.parameters.len()
+            )));
         }
         for (parameter, tensor) in expected.iter().zip(&self.parameters) {
             if parameter.shape != tensor.size() {
                 let (name, shape, found) = (&parameter.name, &parameter.shape, tensor.size());
-                return Err(Error::new(format!("parameter `{name}` must have shape {shape:?}, found {found:?}")));
+                return Err(Error::new(format!(
+                    "parameter `{name}` must have shape {shape:?}, found {found:?}"
+                )));
             }
         }
         Ok(())
@@ -100,7 +111,8 @@ impl Model {
             Kind::Int64 => tensor.copy(),
             _ => tensor.detach().copy().to_kind(kind),
         };
-        let parameters: Vec<_> = self.parameters.iter().map(|p| copy(p).set_requires_grad(trainable)).collect();
+        let parameters: Vec<_> =
+            self.parameters.iter().map(|p| copy(p).set_requires_grad(trainable)).collect();
         Self {
             // From the decimal constants, so that float64 networks normalise in float64.
             mean: channel_values(&self.spec.mean, &parameters[0]),
@@ -159,7 +171,8 @@ impl Model {
         if kind != expected {
             return Err(Error::new(format!("the network computes in {expected:?}, the images are {kind:?}")));
         }
-        let mut run = Run { model: self, pass, commit, embedding: None, statistics: Vec::new(), features: Vec::new() };
+        let mut run =
+            Run { model: self, pass, commit, embedding: None, statistics: Vec::new(), features: Vec::new() };
         let input = match pass.space {
             Space::Pixels => (images - &self.mean) / &self.std,
             Space::Normalised => images.shallow_clone(),
@@ -222,7 +235,9 @@ impl Run<'_> {
                 let short = self.all(shortcut, x.shallow_clone())?;
                 self.all(main, x)? + short
             }
-            Operation::Linear { weight } => x.f_linear(&parameters[*weight], Some(&parameters[weight + 1]))?,
+            Operation::Linear { weight } => {
+                x.f_linear(&parameters[*weight], Some(&parameters[weight + 1]))?
+            }
         })
     }
 
@@ -273,8 +288,10 @@ impl NetworkBackend for Model {
 
     fn tensors(&self) -> Result<Tensors> {
         let named = |name: &String, tensor: &Tensor| (name.clone(), tensor.shallow_clone());
-        let parameters = self.program.parameters.iter().zip(&self.parameters).map(|(p, tensor)| named(&p.name, tensor));
-        let buffers = self.program.buffers.iter().zip(&self.buffers).map(|(b, tensor)| named(&b.name, tensor));
+        let parameters =
+            self.program.parameters.iter().zip(&self.parameters).map(|(p, tensor)| named(&p.name, tensor));
+        let buffers =
+            self.program.buffers.iter().zip(&self.buffers).map(|(b, tensor)| named(&b.name, tensor));
         Ok(Tensors { parameters: parameters.collect(), buffers: buffers.collect() })
     }
 

@@ -145,7 +145,9 @@ impl Program {
                     Initial::Uniform(bound) => {
                         (streams.uniform(&parameter.name, &parameter.shape, Kind::Float)? * 2.0 - 1.0) * bound
                     }
-                    Initial::Normal(std) => streams.normal(&parameter.name, &parameter.shape, Kind::Float)? * std,
+                    Initial::Normal(std) => {
+                        streams.normal(&parameter.name, &parameter.shape, Kind::Float)? * std
+                    }
                 };
                 Ok(fresh.to_device(device).set_requires_grad(true))
             })
@@ -173,7 +175,8 @@ impl Program {
     pub(super) fn convolution(&mut self, at: Convolution, initial: Option<Initial>) -> Operation {
         let Convolution { name, from, to, size, stride, padding, bias } = at;
         let default = Initial::Uniform(1.0 / ((from * size * size) as f64).sqrt());
-        let weight = self.parameter(format!("{name}.weight"), &[to, from, size, size], initial.unwrap_or(default));
+        let weight =
+            self.parameter(format!("{name}.weight"), &[to, from, size, size], initial.unwrap_or(default));
         let bias = bias.then(|| self.parameter(format!("{name}.bias"), &[to], default));
         Operation::Convolution { weight, bias, stride, padding }
     }

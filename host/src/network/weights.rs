@@ -16,23 +16,34 @@ impl Model {
         let tensors = Tensor::read_safetensors(path).map_err(|error| in_file(error.into()))?;
         let mut tensors: HashMap<String, Tensor> = tensors.into_iter().collect();
         let mut take = |name: &str, shape: &[i64]| {
-            let tensor = tensors.remove(name).ok_or_else(|| Error::new(format!("tensor `{name}` is missing")))?;
+            let tensor =
+                tensors.remove(name).ok_or_else(|| Error::new(format!("tensor `{name}` is missing")))?;
             match tensor.size() == shape {
                 true => Ok(tensor.to_device(device)),
-                false => Err(Error::new(format!("tensor `{name}` must have shape {shape:?}, found {:?}", tensor.size()))),
+                false => Err(Error::new(format!(
+                    "tensor `{name}` must have shape {shape:?}, found {:?}",
+                    tensor.size()
+                ))),
             }
         };
         let parameters: Vec<_> = program
             .parameters
             .iter()
-            .map(|parameter| Ok(take(&parameter.name, &parameter.shape)?.to_kind(Kind::Float).set_requires_grad(true)))
+            .map(|parameter| {
+                Ok(take(&parameter.name, &parameter.shape)?.to_kind(Kind::Float).set_requires_grad(true))
+            })
             .collect::<Result<_>>()
             .map_err(in_file)?;
-        let buffers: Vec<_> =
-            program.buffers.iter().map(|buffer| take(&buffer.name, &buffer.shape)).collect::<Result<_>>().map_err(in_file)?;
+        let buffers: Vec<_> = program
+            .buffers
+            .iter()
+            .map(|buffer| take(&buffer.name, &buffer.shape))
+            .collect::<Result<_>>()
+            .map_err(in_file)?;
         if let Some(name) = tensors.keys().min() {
             return Err(in_file(
-                Error::new(format!("tensor `{name}` belongs to another architecture")).help("check the recipe's `[network]`"),
+                Error::new(format!("tensor `{name}` belongs to another architecture"))
+                    .help("check the recipe's `[network]`"),
             ));
         }
         Self::new(spec, program, parameters, buffers)

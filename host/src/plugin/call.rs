@@ -4,11 +4,11 @@
 use super::{registry::Plugins, services::HostServices};
 use crate::random::RandomSource;
 use guard_sdk::{
-    AttackInfo, Batch, Budget, Device, Error, Initial, Lab, Level, Needs, Network, Result, Services, State, Step, Synthetic, Tensor,
-    Value,
+    AttackInfo, Batch, Budget, Device, Error, Initial, Lab, Level, Needs, Network, Result, Services, State,
+    Step, Synthetic, Tensor, Value,
     abi::{
         calls::{AttackInstance, ObjectiveInstance, RegularizerInstance},
-        shim::{ProcessState, RandomState, ThreadState, version},
+        shim::{ProcessState, RandomState, ThreadState, equal, version},
     },
 };
 
@@ -73,7 +73,12 @@ pub struct Hosted<T> {
 
 impl<T> Hosted<T> {
     /// Makes the instance under guard.
-    pub(super) fn create(who: String, label: &str, context: &Context, create: impl FnOnce(&Services) -> Result<T>) -> Result<Self> {
+    pub(super) fn create(
+        who: String,
+        label: &str,
+        context: &Context,
+        create: impl FnOnce(&Services) -> Result<T>,
+    ) -> Result<Self> {
         let label = label.to_string();
         let instance = guarded(&who, &label, context, &[], |step| create(&step.services))?;
         Ok(Self { who, label, instance })
@@ -84,7 +89,12 @@ impl<T> Hosted<T> {
         &self.label
     }
 
-    fn call<R>(&mut self, context: &Context, lent: &[(&str, &Tensor)], body: impl FnOnce(&mut T, &Step) -> Result<R>) -> Result<R> {
+    fn call<R>(
+        &mut self,
+        context: &Context,
+        lent: &[(&str, &Tensor)],
+        body: impl FnOnce(&mut T, &Step) -> Result<R>,
+    ) -> Result<R> {
         guarded(&self.who, &self.label, context, lent, |step| body(&mut self.instance, step))
     }
 }
@@ -104,14 +114,13 @@ fn guarded<R>(
         iterations: context.iterations,
         services: Services::lend(&services),
     };
-    let versions: Vec<i64> = lent.iter().map(|(_, tensor)| version(tensor)).collect::<Result<_>>()?;
-    let process = ProcessState::now();
+    let before = Before::of(lent, context.plugins.checks())?;
     let result = {
         let _random = RandomState::seeded(context.random.seed(label, context.iteration))?;
         let _thread = ThreadState::save()?;
         body(&step)
     };
-    match (result, what_it_broke(who, process, lent, &versions)?) {
+    match (result, before.what_broke(who, lent)?) {
         (result, None) => result,
         (Ok(_), Some(broken)) => Err(broken),
         // The first failure comes first. Where a method that it called made the change, that one was told already.
@@ -120,33 +129,62 @@ fn guarded<R>(
     }
 }
 
-/// What a call left changed that belongs to others; libtorch's state is put back.
-fn what_it_broke(who: &str, process: ProcessState, lent: &[(&str, &Tensor)], versions: &[i64]) -> Result<Option<Error>> {
-    let changed = ProcessState::now().changes_since(process);
-    if !changed.is_empty() {
-        process.set();
-        let error = Error::with_code("state", format!("{who} changed {} of the whole process", changed.join(" and ")));
-        return Ok(Some(error.help("a method leaves libtorch's global state alone")));
+/// What belongs to others, before a call.
+struct Before {
+    process: ProcessState,
+    /// How often each lent tensor was written.
+    versions: Vec<i64>,
+    /// The lent tensors' values, in checked mode: a write that goes round autograd leaves the version as it is.
+    values: Option<Vec<Tensor>>,
+}
+
+impl Before {
+    fn of(lent: &[(&str, &Tensor)], checked: bool) -> Result<Self> {
+        Ok(Self {
+            process: ProcessState::now(),
+            versions: lent.iter().map(|(_, tensor)| version(tensor)).collect::<Result<_>>()?,
+            values: checked.then(|| lent.iter().map(|(_, tensor)| tensor.detach().copy()).collect()),
+        })
     }
-    for ((name, tensor), before) in lent.iter().zip(versions) {
-        if version(tensor)? != *before {
-            let error = Error::with_code("in-place", format!("{who} changed the {name} it was lent, in place"));
-            return Ok(Some(error.help("work on a copy: `tensor.copy()`")));
+
+    /// What the call left changed; libtorch's state is put back.
+    fn what_broke(&self, who: &str, lent: &[(&str, &Tensor)]) -> Result<Option<Error>> {
+        let changed = ProcessState::now().changes_since(self.process);
+        if !changed.is_empty() {
+            self.process.set();
+            let error = Error::with_code(
+                "state",
+                format!("{who} changed {} of the whole process", changed.join(" and ")),
+            );
+            return Ok(Some(error.help("a method leaves libtorch's global state alone")));
         }
+        for (index, (name, tensor)) in lent.iter().enumerate() {
+            let value_differs = match &self.values {
+                Some(values) => !equal(&tensor.detach(), &values[index])?,
+                None => false,
+            };
+            if value_differs || version(tensor)? != self.versions[index] {
+                let error =
+                    Error::with_code("in-place", format!("{who} changed the {name} it was lent, in place"));
+                return Ok(Some(error.help("work on a copy: `tensor.copy()`")));
+            }
+        }
+        Ok(None)
     }
-    Ok(None)
 }
 
 /// Parameters and buffers of a network, to be compared after a call.
 fn lent_network(network: &Network) -> Result<Vec<(String, Tensor)>> {
     let tensors = network.tensors()?;
-    let parameters = tensors.parameters.into_iter().map(|(name, tensor)| (format!("parameter `{name}`"), tensor));
+    let parameters =
+        tensors.parameters.into_iter().map(|(name, tensor)| (format!("parameter `{name}`"), tensor));
     let buffers = tensors.buffers.into_iter().map(|(name, tensor)| (format!("buffer `{name}`"), tensor));
     Ok(parameters.chain(buffers).collect())
 }
 
 fn with_batch<'a>(network: &'a [(String, Tensor)], batch: &'a Batch) -> Vec<(&'a str, &'a Tensor)> {
-    let mut lent: Vec<(&str, &Tensor)> = network.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
+    let mut lent: Vec<(&str, &Tensor)> =
+        network.iter().map(|(name, tensor)| (name.as_str(), tensor)).collect();
     lent.extend([("images", batch.images), ("labels", batch.labels)]);
     lent.extend(batch.soft_labels.map(|soft| ("soft labels", soft)));
     lent
@@ -160,13 +198,22 @@ impl Hosted<RegularizerInstance> {
     pub fn penalty(&mut self, context: &Context, network: &Network, batch: &Batch) -> Result<Tensor> {
         let lent = lent_network(network)?;
         let wanted = batch.images.requires_grad() || lent.iter().any(|(_, tensor)| tensor.requires_grad());
-        let penalty = self.call(context, &with_batch(&lent, batch), |instance, step| instance.penalty(step, network, batch))?;
+        let penalty = self.call(context, &with_batch(&lent, batch), |instance, step| {
+            instance.penalty(step, network, batch)
+        })?;
         if penalty.numel() != 1 || penalty.dim() != 0 {
-            return Err(Error::new(format!("{} returned a penalty of shape {:?}, not a scalar", self.who, penalty.size())));
+            return Err(Error::new(format!(
+                "{} returned a penalty of shape {:?}, not a scalar",
+                self.who,
+                penalty.size()
+            )));
         }
         if wanted && !penalty.requires_grad() {
-            return Err(Error::new(format!("{} returned a penalty without graph, which would have no effect", self.who))
-                .help("take gradients with `Graph::Create`, and do not detach the result"));
+            return Err(Error::new(format!(
+                "{} returned a penalty without graph, which would have no effect",
+                self.who
+            ))
+            .help("take gradients with `Graph::Create`, and do not detach the result"));
         }
         Ok(penalty)
     }
@@ -193,17 +240,25 @@ impl Hosted<AttackInstance> {
     ///
     /// # Errors
     /// If the method panicked.
-    pub fn info(&self) -> Result<AttackInfo> {
-        self.instance.info()
+    pub fn info(&mut self, context: &Context) -> Result<AttackInfo> {
+        self.call(context, &[], |instance, _| instance.info())
     }
 
     /// See [`Attack::perturb`](guard_sdk::Attack::perturb).
     ///
     /// # Errors
     /// Those of the method.
-    pub fn perturb(&mut self, context: &Context, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+    pub fn perturb(
+        &mut self,
+        context: &Context,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Tensor> {
         let lent = lent_network(network)?;
-        self.call(context, &with_batch(&lent, batch), |instance, step| instance.perturb(step, network, batch, budget))
+        self.call(context, &with_batch(&lent, batch), |instance, step| {
+            instance.perturb(step, network, batch, budget)
+        })
     }
 }
 
@@ -212,8 +267,8 @@ impl Hosted<ObjectiveInstance> {
     ///
     /// # Errors
     /// If the method panicked.
-    pub fn needs(&self) -> Result<Needs> {
-        self.instance.needs()
+    pub fn needs(&mut self, context: &Context) -> Result<Needs> {
+        self.call(context, &[], |instance, _| instance.needs())
     }
 
     /// See [`Objective::initialise`](guard_sdk::Objective::initialise).
@@ -229,12 +284,17 @@ impl Hosted<ObjectiveInstance> {
     /// # Errors
     /// Those of the method; or if what it returned is neither a scalar with graph nor gradients of the right shapes.
     pub fn value(&mut self, context: &Context, synthetic: &Synthetic, lab: &Lab) -> Result<Value> {
-        let value = self.call(context, &lent_synthetic(synthetic), |instance, step| instance.value(step, synthetic, lab))?;
+        let value = self.call(context, &lent_synthetic(synthetic), |instance, step| {
+            instance.value(step, synthetic, lab)
+        })?;
         let (loss, problem) = match &value {
-            Value::Loss(loss) => (loss, (!loss.requires_grad()).then(|| "a loss without graph to the images".to_string())),
+            Value::Loss(loss) => {
+                (loss, (!loss.requires_grad()).then(|| "a loss without graph to the images".to_string()))
+            }
             Value::Gradients { loss, gradients } => (loss, wrong_shapes(gradients, synthetic)),
         };
-        let problem = if loss.numel() == 1 { problem } else { Some(format!("a loss of shape {:?}", loss.size())) };
+        let problem =
+            if loss.numel() == 1 { problem } else { Some(format!("a loss of shape {:?}", loss.size())) };
         match problem {
             Some(problem) => Err(Error::new(format!("{} returned {problem}", self.who))),
             None => Ok(value),
@@ -246,7 +306,9 @@ impl Hosted<ObjectiveInstance> {
     /// # Errors
     /// Those of the method.
     pub fn after_step(&mut self, context: &Context, synthetic: &Synthetic, lab: &Lab) -> Result<()> {
-        self.call(context, &lent_synthetic(synthetic), |instance, step| instance.after_step(step, synthetic, lab))
+        self.call(context, &lent_synthetic(synthetic), |instance, step| {
+            instance.after_step(step, synthetic, lab)
+        })
     }
 }
 
@@ -258,7 +320,8 @@ fn lent_synthetic<'a>(synthetic: &'a Synthetic) -> Vec<(&'a str, &'a Tensor)> {
 }
 
 fn wrong_shapes(gradients: &[Tensor], synthetic: &Synthetic) -> Option<String> {
-    let learned = std::iter::once(synthetic.images).chain(synthetic.learnables.iter().map(|(_, tensor)| *tensor));
+    let learned =
+        std::iter::once(synthetic.images).chain(synthetic.learnables.iter().map(|(_, tensor)| *tensor));
     let expected: Vec<_> = learned.map(Tensor::size).collect();
     let found: Vec<_> = gradients.iter().map(Tensor::size).collect();
     (expected != found).then(|| format!("gradients of shapes {found:?}, not {expected:?}"))

@@ -26,9 +26,12 @@ pub struct Inspection {
 /// # Errors
 /// If the file is not a whole shared library with a manifest that this host can read.
 pub fn inspect(path: &Path) -> Result<Inspection> {
-    let bytes = fs::read(path).map_err(|error| Error::with_code("file", format!("cannot be read: {error}")))?;
+    let bytes =
+        fs::read(path).map_err(|error| Error::with_code("file", format!("cannot be read: {error}")))?;
     if !bytes.starts_with(b"\x7fELF") {
-        return Err(Error::with_code("file", "is not a shared library").help("name the `.so` file that cargo built"));
+        return Err(
+            Error::with_code("file", "is not a shared library").help("name the `.so` file that cargo built")
+        );
     }
     let damaged = |why: String| {
         Error::with_code("file", format!("is damaged or truncated ({why})")).help("build or copy it again")
@@ -37,7 +40,11 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     for segment in library.segments() {
         let (offset, size) = segment.file_range();
         if offset.saturating_add(size) > bytes.len() as u64 {
-            return Err(damaged(format!("{} bytes, its headers promise {}", bytes.len(), offset.saturating_add(size))));
+            return Err(damaged(format!(
+                "{} bytes, its headers promise {}",
+                bytes.len(),
+                offset.saturating_add(size)
+            )));
         }
     }
     let section = library.section_by_name(MANIFEST_SECTION).ok_or_else(|| {
@@ -49,12 +56,17 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
 }
 
 fn parse(text: &[u8]) -> Result<Manifest> {
-    let unreadable = |why: String| Error::with_code("manifest", format!("has a manifest that cannot be read ({why})"));
-    let mut value: serde_json::Value = serde_json::from_slice(text).map_err(|error| unreadable(error.to_string()))?;
+    let unreadable =
+        |why: String| Error::with_code("manifest", format!("has a manifest that cannot be read ({why})"));
+    let mut value: serde_json::Value =
+        serde_json::from_slice(text).map_err(|error| unreadable(error.to_string()))?;
     let format = value.get("format").and_then(|format| format.as_str()).unwrap_or("none").to_string();
     if format != MANIFEST_FORMAT {
-        return Err(Error::with_code("manifest", format!("has a manifest of format `{format}`, this host reads `{MANIFEST_FORMAT}`"))
-            .help("use a guard-host that is as new as the plugin's SDK"));
+        return Err(Error::with_code(
+            "manifest",
+            format!("has a manifest of format `{format}`, this host reads `{MANIFEST_FORMAT}`"),
+        )
+        .help("use a guard-host that is as new as the plugin's SDK"));
     }
     // A later SDK may know kinds of methods that this host does not; the others still work.
     if let Some(methods) = value.get_mut("methods").and_then(|methods| methods.as_array_mut()) {
@@ -73,8 +85,11 @@ impl Inspection {
             return Err(wrong_torch(&self.manifest.torch));
         }
         if self.manifest.panic != "unwind" {
-            return Err(Error::with_code("manifest", "was built with `panic = \"abort\"`, so that its first panic would end the run")
-                .help("build it with `panic = \"unwind\"`"));
+            return Err(Error::with_code(
+                "manifest",
+                "was built with `panic = \"abort\"`, so that its first panic would end the run",
+            )
+            .help("build it with `panic = \"unwind\"`"));
         }
         Ok(())
     }

@@ -30,10 +30,12 @@ impl Locator {
             .map(|list| env::split_paths(list).filter(|directory| directory.is_absolute()).collect())
             .unwrap_or_default();
         if let Some(beside) = beside {
+            // cargo leaves every library in `deps`, and only those that were asked for by name beside the executable: an
+            // old one there must not hide the new one. `cargo xtask install` puts them into `lib/guard-host`.
+            directories.extend(Some(beside.join("deps")).filter(|folder| folder.is_dir()));
             directories.push(beside.to_path_buf());
-            // Where cargo leaves the libraries of a dependency, and where `cargo xtask install` puts them.
-            let others = [Some(beside.join("deps")), beside.parent().map(|prefix| prefix.join("lib/guard-host"))];
-            directories.extend(others.into_iter().flatten().filter(|folder| folder.is_dir()));
+            let installed = beside.parent().map(|prefix| prefix.join("lib/guard-host"));
+            directories.extend(installed.filter(|folder| folder.is_dir()));
         }
         Self { directories }
     }
@@ -67,10 +69,12 @@ impl Locator {
                 }
             }
         }
-        let searched: Vec<_> = self.directories.iter().map(|directory| format!("`{}`", directory.display())).collect();
+        let searched: Vec<_> =
+            self.directories.iter().map(|directory| format!("`{}`", directory.display())).collect();
         let error = missing(format!(" in {}", searched.join(", ")));
         Err(match names.iter().find(|name| Path::new(name).is_file()) {
-            Some(name) => error.help(format!("the working directory is not searched; for the file there, write `./{name}`")),
+            Some(name) => error
+                .help(format!("the working directory is not searched; for the file there, write `./{name}`")),
             None => error.help("give a path, or set GUARD_PLUGIN_PATH to the folder it is in"),
         })
     }
@@ -80,7 +84,8 @@ impl Locator {
         let mut found: Vec<PathBuf> = Vec::new();
         for directory in &self.directories {
             let Ok(entries) = directory.read_dir() else { continue };
-            let mut here: Vec<_> = entries.flatten().map(|entry| entry.path()).filter(|path| is_library(path)).collect();
+            let mut here: Vec<_> =
+                entries.flatten().map(|entry| entry.path()).filter(|path| is_library(path)).collect();
             here.sort();
             here.retain(|path| found.iter().all(|known| known.file_name() != path.file_name()));
             found.extend(here);

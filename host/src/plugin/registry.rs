@@ -40,7 +40,12 @@ impl Loaded {
         let inspection = Self::inspect(path)?;
         inspection.check().map_err(named)?;
         let library = Library::open(path).map_err(named)?;
-        Ok(Self { path: path.to_path_buf(), blake3: inspection.blake3, manifest: inspection.manifest, library })
+        Ok(Self {
+            path: path.to_path_buf(),
+            blake3: inspection.blake3,
+            manifest: inspection.manifest,
+            library,
+        })
     }
 
     /// Looks at the file without loading it.
@@ -85,6 +90,7 @@ fn prefixed(mut error: Error, path: &Path) -> Error {
 pub struct Plugins {
     locator: Locator,
     loaded: Vec<Loaded>,
+    checks: bool,
     attacks: RefCell<Vec<Rc<RefCell<Hosted<AttackInstance>>>>>,
     regularizers: RefCell<Vec<Rc<RefCell<Hosted<RegularizerInstance>>>>>,
 }
@@ -92,7 +98,23 @@ pub struct Plugins {
 impl Plugins {
     /// None yet; names are looked up with `locator`.
     pub fn new(locator: Locator) -> Self {
-        Self { locator, loaded: Vec::new(), attacks: RefCell::default(), regularizers: RefCell::default() }
+        Self {
+            locator,
+            loaded: Vec::new(),
+            checks: false,
+            attacks: RefCell::default(),
+            regularizers: RefCell::default(),
+        }
+    }
+
+    /// The same in checked mode: values of lent tensors are compared after every call, which costs a copy of each.
+    pub fn checked(self, checks: bool) -> Self {
+        Self { checks, ..self }
+    }
+
+    /// Whether lent tensors are compared by value.
+    pub(super) fn checks(&self) -> bool {
+        self.checks
     }
 
     /// Loads the plugin that `request` names: see [`Locator::find`]. Loading it twice is the same as once.
@@ -107,7 +129,10 @@ impl Plugins {
         let loaded = Loaded::open(&path)?;
         if let Some(other) = self.loaded.iter().find(|other| other.manifest.id == loaded.manifest.id) {
             let (id, other) = (&loaded.manifest.id, other.path.display());
-            let message = format!("plugin `{}` calls itself `{id}`, as does `{other}`, which is loaded already", path.display());
+            let message = format!(
+                "plugin `{}` calls itself `{id}`, as does `{other}`, which is loaded already",
+                path.display()
+            );
             return Err(Error::with_code("duplicate", message).help("load one of them"));
         }
         self.loaded.push(loaded);
@@ -120,7 +145,13 @@ impl Plugins {
     /// If there is none. The message names the plugins that there are.
     pub fn find_file(&self, request: &str) -> Result<PathBuf> {
         self.locator.find(request).map_err(|mut error| {
-            let known: Vec<String> = self.locator.libraries().iter().filter(|path| inspect(path).is_ok()).map(|path| plain_name(path)).collect();
+            let known: Vec<String> = self
+                .locator
+                .libraries()
+                .iter()
+                .filter(|path| inspect(path).is_ok())
+                .map(|path| plain_name(path))
+                .collect();
             if !request.contains('/') && !known.is_empty() {
                 error.message = format!("{} (there are: {})", error.message, known.join(", "));
             }
@@ -155,20 +186,22 @@ impl Plugins {
             .filter_map(|path| Some((path.clone(), inspect(&path).ok()?.manifest)))
             .filter(|(_, manifest)| plugin.is_none_or(|plugin| plugin == manifest.id))
             .collect();
-        let fitting = offered
-            .iter()
-            .find(|(_, manifest)| manifest.methods.iter().any(|entry| entry.kind == kind && entry.name == method));
+        let fitting = offered.iter().find(|(_, manifest)| {
+            manifest.methods.iter().any(|entry| entry.kind == kind && entry.name == method)
+        });
         if let Some((path, _)) = fitting {
             return self.load(&path.display().to_string()).map(|_| ());
         }
         let beside = offered.iter().flat_map(|(_, manifest)| &manifest.methods);
-        let known: Vec<&MethodEntry> = self.loaded.iter().flat_map(|loaded| &loaded.manifest.methods).chain(beside).collect();
+        let known: Vec<&MethodEntry> =
+            self.loaded.iter().flat_map(|loaded| &loaded.manifest.methods).chain(beside).collect();
         Err(self.unknown(kind, name, &known))
     }
 
     fn unknown(&self, kind: Kind, name: &str, known: &[&MethodEntry]) -> Error {
         let error = Error::with_code("unknown-method", format!("no plugin offers the {kind} `{name}`"));
-        let mut names: Vec<&str> = known.iter().filter(|method| method.kind == kind).map(|method| method.name.as_str()).collect();
+        let mut names: Vec<&str> =
+            known.iter().filter(|method| method.kind == kind).map(|method| method.name.as_str()).collect();
         names.sort_unstable();
         names.dedup();
         let nearest = names
@@ -179,7 +212,9 @@ impl Plugins {
         match (nearest, names.is_empty()) {
             (Some((_, nearest)), _) => error.help(format!("did you mean `{nearest}`?")),
             (None, false) => error.help(format!("there are: {}", names.join(", "))),
-            (None, true) => error.help("load a plugin that does, with `--plugin FILE` or the recipe's `plugins`"),
+            (None, true) => {
+                error.help("load a plugin that does, with `--plugin FILE` or the recipe's `plugins`")
+            }
         }
     }
 
@@ -200,13 +235,17 @@ impl Plugins {
         match offering.as_slice() {
             [one] => Ok(one),
             [] => {
-                let known: Vec<&MethodEntry> = self.loaded.iter().flat_map(|loaded| &loaded.manifest.methods).collect();
+                let known: Vec<&MethodEntry> =
+                    self.loaded.iter().flat_map(|loaded| &loaded.manifest.methods).collect();
                 Err(self.unknown(kind, name, &known))
             }
             [first, ..] => {
                 let ids: Vec<_> = offering.iter().map(|loaded| format!("`{}`", loaded.manifest.id)).collect();
-                Err(Error::with_code("ambiguous-method", format!("the {kind} `{name}` is offered by {}", ids.join(" and ")))
-                    .help(format!("write `{}/{name}`", first.manifest.id)))
+                Err(Error::with_code(
+                    "ambiguous-method",
+                    format!("the {kind} `{name}` is offered by {}", ids.join(" and ")),
+                )
+                .help(format!("write `{}/{name}`", first.manifest.id)))
             }
         }
     }
@@ -223,17 +262,34 @@ impl Plugins {
     ///
     /// # Errors
     /// If no loaded plugin offers it, or it refuses the options.
-    pub fn regularizer(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<RegularizerInstance>> {
-        self.make(Kind::Regularizer, context, name, label, Library::regularizers, |table, services, method| {
-            RegularizerInstance::create(table, services, method, options)
-        })
+    pub fn regularizer(
+        &self,
+        context: &Context,
+        name: &str,
+        label: &str,
+        options: &serde_json::Value,
+    ) -> Result<Hosted<RegularizerInstance>> {
+        self.make(
+            Kind::Regularizer,
+            context,
+            name,
+            label,
+            Library::regularizers,
+            |table, services, method| RegularizerInstance::create(table, services, method, options),
+        )
     }
 
     /// Makes an attack; see [`Plugins::regularizer`].
     ///
     /// # Errors
     /// If no loaded plugin offers it, or it refuses the options.
-    pub fn attack(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<AttackInstance>> {
+    pub fn attack(
+        &self,
+        context: &Context,
+        name: &str,
+        label: &str,
+        options: &serde_json::Value,
+    ) -> Result<Hosted<AttackInstance>> {
         self.make(Kind::Attack, context, name, label, Library::attacks, |table, services, method| {
             AttackInstance::create(table, services, method, options)
         })
@@ -243,7 +299,13 @@ impl Plugins {
     ///
     /// # Errors
     /// If no loaded plugin offers it, or it refuses the options.
-    pub fn objective(&self, context: &Context, name: &str, label: &str, options: &serde_json::Value) -> Result<Hosted<ObjectiveInstance>> {
+    pub fn objective(
+        &self,
+        context: &Context,
+        name: &str,
+        label: &str,
+        options: &serde_json::Value,
+    ) -> Result<Hosted<ObjectiveInstance>> {
         self.make(Kind::Objective, context, name, label, Library::objectives, |table, services, method| {
             ObjectiveInstance::create(table, services, method, options)
         })
@@ -295,7 +357,10 @@ fn keep<T>(all: &Kept<T>, hosted: Hosted<T>) -> u64 {
 }
 
 fn kept<T>(all: &Kept<T>, key: u64) -> Result<Rc<RefCell<Hosted<T>>>> {
-    all.borrow().get(key as usize).cloned().ok_or_else(|| Error::with_code("interface", format!("there is no method with handle {key}")))
+    all.borrow()
+        .get(key as usize)
+        .cloned()
+        .ok_or_else(|| Error::with_code("interface", format!("there is no method with handle {key}")))
 }
 
 /// `libguard_curv.so` as `guard_curv`.

@@ -42,7 +42,11 @@ impl ServicesBackend for HostServices<'_> {
     }
 
     fn random(&self, draw: &Draw) -> Result<Tensor> {
-        Ok(self.context.random.random(self.label, self.context.iteration, draw)?.to_device(self.context.device))
+        Ok(self
+            .context
+            .random
+            .random(self.label, self.context.iteration, draw)?
+            .to_device(self.context.device))
     }
 
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
@@ -51,11 +55,19 @@ impl ServicesBackend for HostServices<'_> {
     }
 
     fn regularizer(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
-        let regularizer = self.context.plugins.regularizer(&self.context, name, &self.inner(name), options)?;
+        let regularizer =
+            self.context.plugins.regularizer(&self.context, name, &self.inner(name), options)?;
         Ok(self.context.plugins.keep_regularizer(regularizer))
     }
 
-    fn perturb(&self, key: u64, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+    fn perturb(
+        &self,
+        key: u64,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Tensor> {
         let attack = self.context.plugins.kept_attack(key)?;
         let mut attack = attack.try_borrow_mut().map_err(|_| busy(self.label))?;
         attack.perturb(&self.context.at(step.iteration, step.iterations), network, batch, budget)

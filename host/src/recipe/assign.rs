@@ -14,8 +14,7 @@ use super::parse::{Reader, syntax_problems};
 use super::problem::{Problem, Problems, Source};
 use super::words::kind_of;
 
-const USAGE: &str =
-    "write `--set key.path=value`, for example `--set training.epochs=5`; lists count from 0";
+const USAGE: &str = "write `--set key.path=value`, for example `--set training.epochs=5`; lists count from 0";
 
 /// One key of a path and its place in the assignment.
 type Segment = (String, Range<usize>);
@@ -34,15 +33,11 @@ impl Document {
         let source = Source::assignment(assignment, next.assignments);
         let Some((key, _)) = assignment.split_once('=') else {
             let message = format!("`{assignment}` sets no value");
-            return Err(Problem::at(source.at(0..assignment.len()), message)
-                .help(USAGE)
-                .into());
+            return Err(Problem::at(source.at(0..assignment.len()), message).help(USAGE).into());
         };
         let Some(path) = key_path(key) else {
             let message = format!("`{}` is not a key path", key.trim());
-            return Err(Problem::at(source.at(0..key.len()), message)
-                .help(USAGE)
-                .into());
+            return Err(Problem::at(source.at(0..key.len()), message).help(USAGE).into());
         };
 
         let rest = &assignment[key.len() + 1..];
@@ -51,12 +46,7 @@ impl Document {
         let parsed = match DeValue::parse(text) {
             Ok(value) => value,
             Err(error) if text.starts_with(['[', '{', '"', '\'']) => {
-                return Err(syntax_problems(
-                    &source,
-                    start,
-                    &DeTable::new(),
-                    vec![error],
-                ));
+                return Err(syntax_problems(&source, start, &DeTable::new(), vec![error]));
             }
             Err(_) => Spanned::new(0..text.len(), DeValue::String(text.into())),
         };
@@ -87,15 +77,10 @@ impl Document {
                 Value::Object(table) => {
                     if !table.contains_key(key) {
                         let location = source.at(range.clone());
-                        let place = Place {
-                            key: Some(location.clone()),
-                            value: location,
-                        };
+                        let place = Place { key: Some(location.clone()), value: location };
                         self.places.insert(below.clone(), place);
                     }
-                    table
-                        .entry(key.as_str())
-                        .or_insert_with(|| Value::Object(Map::new()))
+                    table.entry(key.as_str()).or_insert_with(|| Value::Object(Map::new()))
                 }
                 Value::Array(list) => {
                     let length = list.len();
@@ -200,10 +185,7 @@ mod tests {
         assert_eq!(origin("/training/augment/0").as_deref(), Some(typed));
         assert_eq!(origin("/training/augment/1"), None);
         assert_eq!(origin("/training").as_deref(), Some("my.toml:2:1"));
-        assert_eq!(
-            origin("/training/batch_size").as_deref(),
-            Some("--set training.batch_size=4")
-        );
+        assert_eq!(origin("/training/batch_size").as_deref(), Some("--set training.batch_size=4"));
     }
 
     #[test]

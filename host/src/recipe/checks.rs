@@ -72,10 +72,7 @@ fn channels(document: &Document) -> Option<Problem> {
 /// Radii are above 0, and within a pixel's range where the norm is of single pixels.
 fn radii(document: &Document) -> Vec<Problem> {
     let at = "/evaluate/threat/epsilon";
-    let linf = document
-        .get("/evaluate/threat/norm")
-        .and_then(Value::as_str)
-        == Some("linf");
+    let linf = document.get("/evaluate/threat/norm").and_then(Value::as_str) == Some("linf");
     let judge = |pointer: String, radius: &Value| {
         let (message, help) = match read_radius(radius)? {
             Ok(radius) if linf && radius.pixels() > 1.0 => (
@@ -91,9 +88,7 @@ fn radii(document: &Document) -> Vec<Problem> {
     match document.get(at) {
         Some(Value::Array(list)) => {
             let radii = list.iter().enumerate();
-            radii
-                .filter_map(|(index, radius)| judge(child(at, &index.to_string()), radius))
-                .collect()
+            radii.filter_map(|(index, radius)| judge(child(at, &index.to_string()), radius)).collect()
         }
         Some(radius) => judge(at.to_owned(), radius).into_iter().collect(),
         None => Vec::new(),
@@ -120,8 +115,7 @@ fn attacks(document: &Document) -> Vec<Problem> {
     let mut problems = Vec::new();
     if !attacks.is_empty() && document.get("/evaluate/threat").is_none() {
         let message = "attacks need a threat model";
-        let help =
-            "say what an attacker may do:\n[evaluate.threat]\nnorm = \"linf\"\nepsilon = \"8/255\"";
+        let help = "say what an attacker may do:\n[evaluate.threat]\nnorm = \"linf\"\nepsilon = \"8/255\"";
         let first = child(at, "0");
         problems.push(document.problem(&first, Mark::Value, message).help(help));
     }
@@ -144,17 +138,13 @@ pub(super) fn repeated(
     elements: &[Value],
     label: &dyn Fn(&Value) -> Option<String>,
 ) -> Vec<String> {
-    let labels: Vec<Option<String>> = elements
-        .iter()
-        .map(|element| label(element).map(|label| label.to_lowercase()))
-        .collect();
+    let labels: Vec<Option<String>> =
+        elements.iter().map(|element| label(element).map(|label| label.to_lowercase())).collect();
     let repeats = labels.iter().enumerate().filter(|(index, label)| {
         let earlier = &labels[..*index];
         label.is_some() && earlier.contains(label)
     });
-    repeats
-        .map(|(index, _)| child(list, &index.to_string()))
-        .collect()
+    repeats.map(|(index, _)| child(list, &index.to_string())).collect()
 }
 
 /// Nesterov's look ahead follows the momentum, so there must be one.
@@ -164,9 +154,6 @@ fn nesterov(document: &Document, optimizer: &str) -> Option<Problem> {
     if !without || option("nesterov") != Some(&Value::Bool(true)) {
         return None;
     }
-    let message = format!(
-        "`{}` needs a momentum above 0",
-        dotted(&child(optimizer, "nesterov"))
-    );
+    let message = format!("`{}` needs a momentum above 0", dotted(&child(optimizer, "nesterov")));
     Some(document.problem(&child(optimizer, "nesterov"), Mark::Value, message))
 }

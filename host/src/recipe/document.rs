@@ -90,8 +90,7 @@ impl Document {
     /// Drops the places at and below `pointer`.
     pub(super) fn forget(&mut self, pointer: &str) {
         let below = format!("{pointer}/");
-        self.places
-            .retain(|at, _| at != pointer && !at.starts_with(&below));
+        self.places.retain(|at, _| at != pointer && !at.starts_with(&below));
     }
 }
 
@@ -116,11 +115,7 @@ pub(super) fn dotted(pointer: &str) -> String {
     let keys = pointer.split('/').skip(1).map(|key| {
         let key = unescape(key);
         let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        if !key.is_empty() && key.chars().all(bare) {
-            key
-        } else {
-            format!("{key:?}")
-        }
+        if !key.is_empty() && key.chars().all(bare) { key } else { format!("{key:?}") }
     });
     keys.collect::<Vec<_>>().join(".")
 }
@@ -164,10 +159,7 @@ mod tests {
 
     #[test]
     fn a_pointer_reads_as_the_key_path_of_set() {
-        assert_eq!(
-            dotted("/training/regularizers/0"),
-            "training.regularizers.0"
-        );
+        assert_eq!(dotted("/training/regularizers/0"), "training.regularizers.0");
         assert_eq!(dotted("/a b/c~1d"), "\"a b\".\"c/d\"");
         assert_eq!(last(&child("/x", "a/~b")).as_deref(), Some("a/~b"));
     }

@@ -45,16 +45,13 @@ impl Epsilon {
     /// It is no fraction, divides by zero, or is not positive and finite.
     pub fn fraction(text: &str) -> Result<Epsilon, EpsilonError> {
         let plain = |part: &str| {
-            let digits = part
-                .bytes()
-                .all(|byte| byte.is_ascii_digit() || byte == b'.');
+            let digits = part.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
             let number = part.parse::<f64>().ok();
             number.filter(|_| digits)
         };
         let parts = text.split_once('/');
-        let parts = parts.and_then(|(up, down)| {
-            Some((plain(up.trim_matches(' '))?, plain(down.trim_matches(' '))?))
-        });
+        let parts =
+            parts.and_then(|(up, down)| Some((plain(up.trim_matches(' '))?, plain(down.trim_matches(' '))?)));
         let Some((numerator, denominator)) = parts else {
             return Err(EpsilonError::NoFraction(text.to_owned()));
         };

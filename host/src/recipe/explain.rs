@@ -23,11 +23,7 @@ pub(super) struct Explain<'a> {
 
 impl<'a> Explain<'a> {
     pub(super) fn new(document: &'a Document, schema: &'a Value, at: &'a str) -> Explain<'a> {
-        Explain {
-            document,
-            schema,
-            at,
-        }
+        Explain { document, schema, at }
     }
 
     /// The problems behind one error: none where another error says the same, several where forms are nested.
@@ -40,13 +36,10 @@ impl<'a> Explain<'a> {
         let pointer = self.pointer(error);
         match error.kind() {
             Kind::AnyOf { context } | Kind::OneOfNotValid { context } => self.forms(error, context),
-            Kind::AdditionalProperties { unexpected }
-            | Kind::UnevaluatedProperties { unexpected } => {
+            Kind::AdditionalProperties { unexpected } | Kind::UnevaluatedProperties { unexpected } => {
                 let names = property_names(self.schema, self.owner(error));
                 let pointers = unexpected.iter().map(|key| child(&pointer, key));
-                pointers
-                    .map(|pointer| unknown_key(self.document, &pointer, &names))
-                    .collect()
+                pointers.map(|pointer| unknown_key(self.document, &pointer, &names)).collect()
             }
             Kind::Required { property } => {
                 vec![self.missing_key(error, property.as_str().unwrap_or_default())]
@@ -57,10 +50,9 @@ impl<'a> Explain<'a> {
                 // A bare name where a table wants nothing but a name.
                 let required = owner["required"].as_array().map(Vec::as_slice);
                 vec![match (value, required) {
-                    (Value::String(_), Some([Value::String(key)])) => problem.help(format!(
-                        "write `{{ {key} = {} }}`",
-                        short(&value.to_string())
-                    )),
+                    (Value::String(_), Some([Value::String(key)])) => {
+                        problem.help(format!("write `{{ {key} = {} }}`", short(&value.to_string())))
+                    }
                     _ => problem,
                 }]
             }
@@ -78,11 +70,7 @@ impl<'a> Explain<'a> {
                 vec![self.unknown_value(&pointer, value, options)]
             }
             Kind::Pattern { pattern } => {
-                let message = format!(
-                    "{} is not a valid value for {}",
-                    shown(value),
-                    name(&pointer)
-                );
+                let message = format!("{} is not a valid value for {}", shown(value), name(&pointer));
                 let help = description(self.owner(error));
                 let help = help.unwrap_or_else(|| format!("it must match the pattern `{pattern}`"));
                 vec![self.at_value(&pointer, message).help(help)]

@@ -22,9 +22,7 @@ impl Explain<'_> {
     /// Explains an `anyOf` or `oneOf` that failed; `context` has the errors of each form.
     pub(super) fn forms(&self, error: &ValidationError<'_>, context: &[Errors]) -> Vec<Problem> {
         let forms = self.schema.pointer(error.schema_path().as_str());
-        let forms = forms
-            .and_then(Value::as_array)
-            .map_or(&[][..], Vec::as_slice);
+        let forms = forms.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
         let forms: Vec<Form<'_>> = forms
             .iter()
             .map(|form| resolve(self.schema, form))
@@ -36,10 +34,7 @@ impl Explain<'_> {
         }
         let (pointer, value) = (self.pointer(error), error.instance().as_ref());
         let listed = forms.iter().map(|(form, _)| choices(self.schema, form));
-        if let Some(listed) = listed
-            .collect::<Option<Vec<_>>>()
-            .filter(|all| !all.is_empty())
-        {
+        if let Some(listed) = listed.collect::<Option<Vec<_>>>().filter(|all| !all.is_empty()) {
             return vec![self.unknown_value(&pointer, value, &listed.concat())];
         }
         if let Some(problems) = self.tagged(error, &forms) {
@@ -81,11 +76,7 @@ impl Explain<'_> {
         }
         let Some(chosen) = value.get(tag.key) else {
             let all: Vec<Value> = tag.values.concat();
-            let names: Vec<String> = all
-                .iter()
-                .filter_map(Value::as_str)
-                .map(Into::into)
-                .collect();
+            let names: Vec<String> = all.iter().filter_map(Value::as_str).map(Into::into).collect();
             let problem = self.missing_key(error, tag.key);
             return Some(vec![match choose("", &names) {
                 Some(help) => problem.help(help),

@@ -84,11 +84,7 @@ pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Pr
     let recipe = typed(&document, &mut problems);
     let variants = variants.into_iter().filter_map(|(name, document)| {
         let recipe = typed(&document, &mut problems)?;
-        Some(Variant {
-            name,
-            document,
-            recipe,
-        })
+        Some(Variant { name, document, recipe })
     });
     let mut variants: Vec<Variant> = variants.collect();
 
@@ -103,15 +99,22 @@ pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Pr
                     recipe: recipe.clone(),
                 });
             }
-            Ok(Loaded {
-                name,
-                document,
-                recipe,
-                variants,
-            })
+            Ok(Loaded { name, document, recipe, variants })
         }
         _ => Err(Problems::new(problems)),
     }
+}
+
+/// The documents of a recipe that [`load`] refused, as far as its text can be read: so that what plugins have to say of their
+/// options is told together with what is wrong with the rest.
+pub fn documents(source_name: &str, text: &str, sets: &[String]) -> Vec<Document> {
+    let Ok((mut document, _)) = Document::read(source_name, text) else { return Vec::new() };
+    for set in sets {
+        // What is wrong with an assignment has been told.
+        let _ = document.set(set);
+    }
+    let (variants, _) = variants::variants(&document);
+    std::iter::once(document).chain(variants.into_iter().map(|(_, document)| document)).collect()
 }
 
 /// The JSON Schema of recipes.
@@ -146,18 +149,10 @@ fn typed(document: &Document, problems: &mut Vec<Problem>) -> Option<Recipe> {
 fn name_from_file(source_name: &str) -> String {
     let stem = Path::new(source_name).file_stem().unwrap_or_default();
     let fit = |c: char| {
-        if c.is_ascii_alphanumeric() || "._ +-".contains(c) {
-            c
-        } else {
-            '-'
-        }
+        if c.is_ascii_alphanumeric() || "._ +-".contains(c) { c } else { '-' }
     };
     let name = stem.to_string_lossy();
     let name: String = name.chars().map(fit).take(checks::LONGEST_NAME).collect();
     let name = name.trim_matches(|c: char| !c.is_ascii_alphanumeric());
-    if name.is_empty() {
-        "recipe".to_owned()
-    } else {
-        name.to_owned()
-    }
+    if name.is_empty() { "recipe".to_owned() } else { name.to_owned() }
 }

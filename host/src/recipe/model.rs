@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 pub use super::epsilon::{Epsilon, EpsilonError, Epsilons};
+pub use super::optimizer::{Adam, AdamW, Optimizer, Schedule, Sgd};
 pub use crate::network::{Architecture, Convnet, NormLayer, Resnet, Stem};
 pub use guard_sdk::Norm;
-pub use super::optimizer::{Adam, AdamW, Optimizer, Schedule, Sgd};
 
 /// What a run shall do: networks are trained on real data, a small data set is distilled with their help, students
 /// are trained on it, and their robustness is measured.
@@ -186,10 +186,7 @@ pub struct Relabel {
 
 impl Default for Relabel {
     fn default() -> Relabel {
-        Relabel {
-            labels: Labels::Online,
-            temperature: 20.0,
-        }
+        Relabel { labels: Labels::Online, temperature: 20.0 }
     }
 }
 
@@ -265,12 +262,7 @@ pub struct Evaluate {
 
 impl Default for Evaluate {
     fn default() -> Evaluate {
-        Evaluate {
-            split: EvaluationSplit::Test,
-            batch_size: 256,
-            threat: None,
-            attacks: Vec::new(),
-        }
+        Evaluate { split: EvaluationSplit::Test, batch_size: 256, threat: None, attacks: Vec::new() }
     }
 }
 

@@ -37,12 +37,7 @@ pub struct Sgd {
 
 impl Default for Sgd {
     fn default() -> Sgd {
-        Sgd {
-            learning_rate: 0.1,
-            momentum: 0.9,
-            weight_decay: 5e-4,
-            nesterov: false,
-        }
+        Sgd { learning_rate: 0.1, momentum: 0.9, weight_decay: 5e-4, nesterov: false }
     }
 }
 
@@ -66,12 +61,7 @@ pub struct Adam {
 
 impl Default for Adam {
     fn default() -> Adam {
-        Adam {
-            learning_rate: 1e-3,
-            betas: [0.9, 0.999],
-            epsilon: 1e-8,
-            weight_decay: 0.0,
-        }
+        Adam { learning_rate: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 0.0 }
     }
 }
 
@@ -95,12 +85,7 @@ pub struct AdamW {
 
 impl Default for AdamW {
     fn default() -> AdamW {
-        AdamW {
-            learning_rate: 1e-3,
-            betas: [0.9, 0.999],
-            epsilon: 1e-8,
-            weight_decay: 1e-2,
-        }
+        AdamW { learning_rate: 1e-3, betas: [0.9, 0.999], epsilon: 1e-8, weight_decay: 1e-2 }
     }
 }
 

@@ -11,11 +11,7 @@ use super::problem::Problems;
 use super::words::kind_of;
 
 /// Keys that say what the rest of their table is about, and which of its entries go with the choice (none named: all).
-const CHOICES: [(&str, &[&str]); 3] = [
-    ("kind", &[]),
-    ("architecture", &[]),
-    ("objective", &["options"]),
-];
+const CHOICES: [(&str, &[&str]); 3] = [("kind", &[]), ("architecture", &[]), ("objective", &["options"])];
 
 impl Document {
     /// The recipe with the table at `pointer` merged over it. The table's `name` is its label and changes nothing;
@@ -152,14 +148,8 @@ new.key = 1
         assert_eq!(origin("/seed").as_deref(), Some("my.toml:1:8"));
         assert_eq!(origin("/training").as_deref(), Some("my.toml:2:1"));
         assert_eq!(origin("/training/epochs").as_deref(), Some("my.toml:12:23"));
-        assert_eq!(
-            origin("/training/augment/0").as_deref(),
-            Some("my.toml:12:37")
-        );
-        assert_eq!(
-            origin("/training/optimizer/kind").as_deref(),
-            Some("my.toml:5:22")
-        );
+        assert_eq!(origin("/training/augment/0").as_deref(), Some("my.toml:12:37"));
+        assert_eq!(origin("/training/optimizer/kind").as_deref(), Some("my.toml:5:22"));
         assert_eq!(origin("/variants"), None);
     }
 
@@ -167,11 +157,7 @@ new.key = 1
     fn only_a_table_can_be_laid_over() {
         let document = Document::parse("my.toml", TEXT).expect("valid TOML");
         let problems = document.overlay("/seed").expect_err("a number");
-        assert!(
-            problems
-                .to_string()
-                .starts_with("error: expected a table for `seed`, found a number")
-        );
+        assert!(problems.to_string().starts_with("error: expected a table for `seed`, found a number"));
         assert!(document.overlay("/variants/9").is_err());
     }
 }

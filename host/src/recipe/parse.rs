@@ -26,11 +26,7 @@ impl Document {
     /// All of the text's syntax errors and of its values that recipes do not use.
     pub fn parse(name: &str, text: &str) -> Result<Document, Problems> {
         let (document, problems) = Document::read(name, text)?;
-        if problems.is_empty() {
-            Ok(document)
-        } else {
-            Err(Problems::new(problems))
-        }
+        if problems.is_empty() { Ok(document) } else { Err(Problems::new(problems)) }
     }
 
     /// Like `parse`, but values that recipes do not use are handed back beside the document.
@@ -43,15 +39,8 @@ impl Document {
         }
         let mut reader = Reader::new(&source, 0);
         let value = reader.table("", table.get_ref());
-        let Reader {
-            places, problems, ..
-        } = reader;
-        let document = Document {
-            value,
-            places,
-            source,
-            assignments: 0,
-        };
+        let Reader { places, problems, .. } = reader;
+        let document = Document { value, places, source, assignments: 0 };
         Ok((document, problems))
     }
 }
@@ -69,10 +58,8 @@ pub(super) fn syntax_problems(
     let start = |error: &toml::de::Error| error.span().map_or(0, |span| span.start);
     let unclosed = |error: &toml::de::Error| error.message().starts_with("unclosed array,");
     errors.sort_by_key(start);
-    let opened = errors
-        .iter()
-        .find(|error| unclosed(error))
-        .and_then(|error| bracket_around(table, start(error)));
+    let opened =
+        errors.iter().find(|error| unclosed(error)).and_then(|error| bracket_around(table, start(error)));
 
     let mut problems: Vec<Problem> = Vec::new();
     for error in &errors {
@@ -136,17 +123,11 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(source: &'a Arc<Source>, offset: usize) -> Reader<'a> {
-        Reader {
-            source,
-            offset,
-            places: BTreeMap::new(),
-            problems: Vec::new(),
-        }
+        Reader { source, offset, places: BTreeMap::new(), problems: Vec::new() }
     }
 
     fn at(&self, span: Range<usize>) -> Location {
-        self.source
-            .at(span.start + self.offset..span.end + self.offset)
+        self.source.at(span.start + self.offset..span.end + self.offset)
     }
 
     fn table(&mut self, pointer: &str, table: &DeTable<'_>) -> Value {
@@ -168,10 +149,7 @@ impl<'a> Reader<'a> {
         value: &Spanned<DeValue<'_>>,
     ) -> Value {
         let location = self.at(value.span());
-        let place = Place {
-            key,
-            value: location.clone(),
-        };
+        let place = Place { key, value: location.clone() };
         self.places.insert(pointer.to_owned(), place);
         let read = match value.get_ref() {
             DeValue::String(text) => Ok(Value::String(text.to_string())),
@@ -185,19 +163,15 @@ impl<'a> Reader<'a> {
             }
             DeValue::Array(array) => {
                 let elements = array.iter().enumerate();
-                let elements = elements.map(|(index, element)| {
-                    self.value(&child(pointer, &index.to_string()), None, element)
-                });
+                let elements = elements
+                    .map(|(index, element)| self.value(&child(pointer, &index.to_string()), None, element));
                 Ok(Value::Array(elements.collect()))
             }
             DeValue::Table(table) => Ok(self.table(pointer, table)),
         };
         read.unwrap_or_else(|problem| {
             let location = Some(location);
-            self.problems.push(Problem {
-                location,
-                ..problem
-            });
+            self.problems.push(Problem { location, ..problem });
             Value::Null
         })
     }
@@ -206,10 +180,8 @@ impl<'a> Reader<'a> {
 fn read_integer(integer: &DeInteger<'_>) -> Result<Value, Problem> {
     match i64::from_str_radix(integer.as_str(), integer.radix()) {
         Ok(number) => Ok(number.into()),
-        Err(_) => Err(
-            Problem::new(format!("`{integer}` does not fit a 64-bit integer"))
-                .help(format!("the largest is {}", i64::MAX)),
-        ),
+        Err(_) => Err(Problem::new(format!("`{integer}` does not fit a 64-bit integer"))
+            .help(format!("the largest is {}", i64::MAX))),
     }
 }
 
@@ -227,19 +199,14 @@ mod tests {
     use super::*;
 
     fn refused(text: &str) -> String {
-        Document::parse("my.toml", text)
-            .expect_err("refused")
-            .to_string()
+        Document::parse("my.toml", text).expect_err("refused").to_string()
     }
 
     #[test]
     fn values_keep_their_types_and_keys_their_order() {
         let text = "b = 0x1_0\na = 1.0\nc = [true, 'x']\nd.e = {}\n";
         let document = Document::parse("my.toml", text).expect("valid TOML");
-        assert_eq!(
-            document.value().to_string(),
-            r#"{"b":16,"a":1.0,"c":[true,"x"],"d":{"e":{}}}"#
-        );
+        assert_eq!(document.value().to_string(), r#"{"b":16,"a":1.0,"c":[true,"x"],"d":{"e":{}}}"#);
     }
 
     #[test]
@@ -350,11 +317,7 @@ error: invalid TOML: unclosed array, expected `]`
             refused(&format!("[{}a]", "a.".repeat(levels)));
         }
         let dotted = format!("{}a", "a.".repeat(70));
-        let mixed = format!(
-            "{}1{}",
-            format!("{{ {dotted} = ").repeat(70),
-            "}".repeat(70)
-        );
+        let mixed = format!("{}1{}", format!("{{ {dotted} = ").repeat(70), "}".repeat(70));
         refused(&format!("[{dotted}]\n{dotted} = {mixed}"));
     }
 }

@@ -22,36 +22,22 @@ pub(super) struct Source {
 impl Source {
     /// The recipe file, under the name that the user knows it by.
     pub(super) fn file(name: &str, text: &str) -> Arc<Source> {
-        Arc::new(Source {
-            name: snippet::printable(name),
-            text: text.to_owned(),
-            order: 0,
-        })
+        Arc::new(Source { name: snippet::printable(name), text: text.to_owned(), order: 0 })
     }
 
     /// The `order`-th `--set` assignment.
     pub(super) fn assignment(text: &str, order: usize) -> Arc<Source> {
-        Arc::new(Source {
-            name: format!("--set {}", snippet::printable(text)),
-            text: text.to_owned(),
-            order,
-        })
+        Arc::new(Source { name: format!("--set {}", snippet::printable(text)), text: text.to_owned(), order })
     }
 
     /// The place of these bytes.
     pub(super) fn at(self: &Arc<Source>, range: Range<usize>) -> Location {
-        Location {
-            source: Arc::clone(self),
-            range: Some(range),
-        }
+        Location { source: Arc::clone(self), range: Some(range) }
     }
 
     /// The text as a whole.
     pub(super) fn whole(self: &Arc<Source>) -> Location {
-        Location {
-            source: Arc::clone(self),
-            range: None,
-        }
+        Location { source: Arc::clone(self), range: None }
     }
 
     fn is_file(&self) -> bool {
@@ -161,19 +147,12 @@ pub struct Problem {
 impl Problem {
     /// A problem without a place.
     pub fn new(message: impl Into<String>) -> Problem {
-        Problem {
-            message: message.into(),
-            location: None,
-            help: None,
-        }
+        Problem { message: message.into(), location: None, help: None }
     }
 
     /// A problem with a place.
     pub fn at(location: Location, message: impl Into<String>) -> Problem {
-        Problem {
-            location: Some(location),
-            ..Problem::new(message)
-        }
+        Problem { location: Some(location), ..Problem::new(message) }
     }
 
     /// The same problem with a way out.
@@ -216,9 +195,8 @@ impl Problems {
         problems.sort_by(|a, b| a.location.cmp(&b.location));
         let mut kept: Vec<Problem> = Vec::with_capacity(problems.len());
         for problem in problems {
-            let repeats = |other: &Problem| {
-                other.location == problem.location && other.message == problem.message
-            };
+            let repeats =
+                |other: &Problem| other.location == problem.location && other.message == problem.message;
             if !kept.iter().any(repeats) {
                 kept.push(problem);
             }
@@ -310,9 +288,6 @@ error: expected a whole number for `seed`
     #[test]
     fn help_of_several_lines_stays_in_its_column() {
         let problem = Problem::new("wrong").help("first\nsecond");
-        assert_eq!(
-            problem.to_string(),
-            "error: wrong\n  = help: first\n          second"
-        );
+        assert_eq!(problem.to_string(), "error: wrong\n  = help: first\n          second");
     }
 }

@@ -10,9 +10,7 @@ const DEEPEST: usize = 8;
 /// The schema that `schema` refers to within `root`, or itself.
 pub(super) fn resolve<'a>(root: &'a Value, mut schema: &'a Value) -> &'a Value {
     for _ in 0..DEEPEST {
-        let reference = schema["$ref"]
-            .as_str()
-            .and_then(|text| text.strip_prefix('#'));
+        let reference = schema["$ref"].as_str().and_then(|text| text.strip_prefix('#'));
         match reference.and_then(|pointer| root.pointer(pointer)) {
             Some(target) => schema = target,
             None => break,
@@ -45,24 +43,14 @@ pub(super) fn types(root: &Value, schema: &Value) -> Vec<String> {
 
 /// The keys that a table may have, those of the schemas it combines included.
 pub(super) fn property_names(root: &Value, schema: &Value) -> Vec<String> {
-    gather(
-        root,
-        schema,
-        DEEPEST,
-        &|schema| match &schema["properties"] {
-            Value::Object(properties) => properties.keys().cloned().collect(),
-            _ => Vec::new(),
-        },
-    )
+    gather(root, schema, DEEPEST, &|schema| match &schema["properties"] {
+        Value::Object(properties) => properties.keys().cloned().collect(),
+        _ => Vec::new(),
+    })
 }
 
 /// What `read` finds in a schema and in those it is combined from, each thing once.
-fn gather(
-    root: &Value,
-    schema: &Value,
-    depth: usize,
-    read: &dyn Fn(&Value) -> Vec<String>,
-) -> Vec<String> {
+fn gather(root: &Value, schema: &Value, depth: usize, read: &dyn Fn(&Value) -> Vec<String>) -> Vec<String> {
     let mut found = read(schema);
     if depth > 0 {
         let target = resolve(root, schema);
@@ -147,12 +135,7 @@ mod tests {
 
     #[test]
     fn what_is_no_schema_has_nothing_to_say() {
-        for odd in [
-            json!(null),
-            json!(3),
-            json!([1]),
-            json!({ "type": 3, "oneOf": 1 }),
-        ] {
+        for odd in [json!(null), json!(3), json!([1]), json!({ "type": 3, "oneOf": 1 })] {
             assert_eq!(description(&odd), None);
             assert_eq!(choices(&odd, &odd), None);
             assert!(types(&odd, &odd).is_empty());

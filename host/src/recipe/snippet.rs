@@ -29,9 +29,7 @@ pub(super) fn cut(text: &str, range: &Range<usize>) -> Cut {
     let end = text.floor_char_boundary(range.end).max(start);
     let (before, after) = text.split_at(start);
     let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let line_end = after
-        .find('\n')
-        .map_or(text.len(), |newline| start + newline);
+    let line_end = after.find('\n').map_or(text.len(), |newline| start + newline);
     let line = text[line_start..line_end].trim_end_matches('\r');
     let line_end = line_start + line.len();
 
@@ -62,10 +60,7 @@ struct Shown {
 }
 
 fn show(text: &str, column: usize) -> Shown {
-    let mut shown = Shown {
-        text: String::with_capacity(text.len()),
-        cells: 0,
-    };
+    let mut shown = Shown { text: String::with_capacity(text.len()), cells: 0 };
     for c in text.chars() {
         if c == '\t' {
             let cells = TAB - (column + shown.cells) % TAB;
@@ -118,12 +113,7 @@ mod tests {
 
     fn drawn(text: &str, range: Range<usize>) -> (usize, usize, String) {
         let cut = cut(text, &range);
-        let drawing = format!(
-            "{}\n{}{}",
-            cut.shown,
-            " ".repeat(cut.indent),
-            "^".repeat(cut.carets)
-        );
+        let drawing = format!("{}\n{}{}", cut.shown, " ".repeat(cut.indent), "^".repeat(cut.carets));
         (cut.line, cut.column, drawing)
     }
 
@@ -136,10 +126,7 @@ mod tests {
     #[test]
     fn a_wide_character_is_one_column_and_two_cells() {
         let text = "\"漢字\" = 1";
-        assert_eq!(
-            drawn(text, 11..12),
-            (1, 8, "\"漢字\" = 1\n         ^".into())
-        );
+        assert_eq!(drawn(text, 11..12), (1, 8, "\"漢字\" = 1\n         ^".into()));
         assert_eq!(drawn(text, 0..8), (1, 1, "\"漢字\" = 1\n^^^^^^".into()));
     }
 

@@ -29,9 +29,8 @@ pub(super) struct Checker {
 
 impl Checker {
     pub(super) fn new(schema: Value) -> Checker {
-        let options = jsonschema::options().with_keyword("type", |_, types, _| {
-            Ok(Box::new(StrictType(type_names(types))))
-        });
+        let options = jsonschema::options()
+            .with_keyword("type", |_, types, _| Ok(Box::new(StrictType(type_names(types)))));
         let validator = options.build(&schema).map_err(|error| error.to_string());
         Checker { schema, validator }
     }
@@ -58,11 +57,7 @@ struct StrictType(Vec<String>);
 
 impl<'i> Keyword<'i> for StrictType {
     fn validate(&self, value: &'i Value) -> Result<(), ValidationError<'i>> {
-        if self.is_valid(value) {
-            Ok(())
-        } else {
-            Err(ValidationError::custom("wrong type"))
-        }
+        if self.is_valid(value) { Ok(()) } else { Err(ValidationError::custom("wrong type")) }
     }
 
     fn is_valid(&self, value: &'i Value) -> bool {
@@ -176,10 +171,7 @@ zebra = 5
     #[test]
     fn a_missing_table_is_checked_as_an_empty_one() {
         let schema = json!({ "type": "object", "required": ["a"] });
-        assert_eq!(
-            said(&schema, "x = 1"),
-            ["my.toml missing key `a` in `options`"]
-        );
+        assert_eq!(said(&schema, "x = 1"), ["my.toml missing key `a` in `options`"]);
     }
 
     #[test]
@@ -216,9 +208,7 @@ zebra = 5
         );
         assert_eq!(
             said("options.o = 'sgd'"),
-            [
-                "my.toml:1:13 expected a table for `options.o`, found a string (write `{ kind = \"sgd\" }`)"
-            ]
+            ["my.toml:1:13 expected a table for `options.o`, found a string (write `{ kind = \"sgd\" }`)"]
         );
     }
 
@@ -237,15 +227,10 @@ zebra = 5
             ] }
         }});
         let said = |text: &str| said(&schema, text);
-        assert_eq!(
-            said("options.e = -1"),
-            ["my.toml:1:13 `options.e` must be greater than 0, found -1"]
-        );
+        assert_eq!(said("options.e = -1"), ["my.toml:1:13 `options.e` must be greater than 0, found -1"]);
         assert_eq!(
             said("options.e = 'x'"),
-            [
-                "my.toml:1:13 `x` is not a valid value for `options.e` (A fraction, such as `\"8/255\"`.)"
-            ]
+            ["my.toml:1:13 `x` is not a valid value for `options.e` (A fraction, such as `\"8/255\"`.)"]
         );
         assert_eq!(
             said("options.e = [1, 'x']"),
@@ -261,15 +246,11 @@ zebra = 5
         );
         assert_eq!(
             said("options.m = 1"),
-            [
-                "my.toml:1:13 expected a string for `options.m`, found a number (choose `a`, `b` or `c`)"
-            ]
+            ["my.toml:1:13 expected a string for `options.m`, found a number (choose `a`, `b` or `c`)"]
         );
         assert_eq!(
             said("options.u = {}"),
-            [
-                "my.toml:1:13 `options.u` has none of the forms that it can have (One shape or the other.)"
-            ]
+            ["my.toml:1:13 `options.u` has none of the forms that it can have (One shape or the other.)"]
         );
     }
 }

@@ -27,10 +27,7 @@ pub(super) fn variants(document: &Document) -> (Vec<(String, Document)>, Vec<Pro
     let mut problems = Vec::new();
     for pointer in repeated(list, elements, &name) {
         let at = child(&pointer, "name");
-        let name = document
-            .get(&at)
-            .and_then(Value::as_str)
-            .unwrap_or_default();
+        let name = document.get(&at).and_then(Value::as_str).unwrap_or_default();
         let message = format!("two variants are called `{name}`");
         problems.push(document.problem(&at, Mark::Value, message));
     }

@@ -70,9 +70,7 @@ pub(super) fn nearest<'a>(wrong: &str, names: &'a [String]) -> Option<&'a str> {
         distance(name) <= (letters / 3).max(1) && distance(name) < letters
     };
     let candidates = names.iter().filter(|name| near(name));
-    candidates
-        .min_by_key(|name| distance(name))
-        .map(String::as_str)
+    candidates.min_by_key(|name| distance(name)).map(String::as_str)
 }
 
 #[cfg(test)]
@@ -97,10 +95,7 @@ mod tests {
     #[test]
     fn help_names_the_nearest_or_lists_all() {
         let values = names(&["sgd", "adam", "adamw"]);
-        assert_eq!(
-            choose("sdg", &values).as_deref(),
-            Some("did you mean `sgd`?")
-        );
+        assert_eq!(choose("sdg", &values).as_deref(), Some("did you mean `sgd`?"));
         let all = "choose `sgd`, `adam` or `adamw`";
         assert_eq!(choose("momentum", &values).as_deref(), Some(all));
         assert_eq!(choose("x", &[]), None);

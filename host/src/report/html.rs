@@ -38,7 +38,13 @@ pub fn page(plan: &Plan, summary: &Summary, sheets: &[(String, String)]) -> Stri
     html.push_str("</table>\n");
     for row in &summary.rows {
         for flag in &row.flags {
-            let _ = writeln!(html, "<p><strong>Flag</strong> ({}, {}): {}</p>", escaped(&row.variant), row.network, escaped(flag));
+            let _ = writeln!(
+                html,
+                "<p><strong>Flag</strong> ({}, {}): {}</p>",
+                escaped(&row.variant),
+                row.network,
+                escaped(flag)
+            );
         }
     }
     if !sheets.is_empty() {
@@ -46,11 +52,20 @@ pub fn page(plan: &Plan, summary: &Summary, sheets: &[(String, String)]) -> Stri
     }
     for (variant, path) in sheets {
         let (variant, path) = (escaped(variant), escaped(path));
-        let _ = writeln!(html, "<figure><img src=\"{path}\" alt=\"distilled images of {variant}\"><figcaption>{variant}, one row per class</figcaption></figure>");
+        let _ = writeln!(
+            html,
+            "<figure><img src=\"{path}\" alt=\"distilled images of {variant}\"><figcaption>{variant}, one row per class</figcaption></figure>"
+        );
     }
     html.push_str("<h2>Plugins</h2>\n<ul>\n");
     for plugin in &plan.plugins {
-        let _ = writeln!(html, "<li>{} {} <code>BLAKE3 {}</code></li>", escaped(&plugin.id), escaped(&plugin.version), plugin.blake3);
+        let _ = writeln!(
+            html,
+            "<li>{} {} <code>BLAKE3 {}</code></li>",
+            escaped(&plugin.id),
+            escaped(&plugin.version),
+            plugin.blake3
+        );
     }
     let _ = writeln!(
         html,

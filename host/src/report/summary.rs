@@ -71,22 +71,29 @@ pub fn summary(results: &RunResults) -> Summary {
         if let Some(teacher) = &variant.teacher {
             rows.push(row(&variant.name, "teacher".into(), &[teacher]));
         }
-        let students: Vec<&Vec<Evaluation>> = variant.students.iter().map(|student| &student.evaluations).collect();
+        let students: Vec<&Vec<Evaluation>> =
+            variant.students.iter().map(|student| &student.evaluations).collect();
         if !students.is_empty() {
-            let network = if students.len() == 1 { "1 student".into() } else { format!("{} students", students.len()) };
+            let network =
+                if students.len() == 1 { "1 student".into() } else { format!("{} students", students.len()) };
             rows.push(row(&variant.name, network, &students));
         }
     }
-    let any = results.variants.iter().flat_map(|variant| variant.teacher.iter().chain(variant.students.iter().map(|each| &each.evaluations)));
+    let any = results.variants.iter().flat_map(|variant| {
+        variant.teacher.iter().chain(variant.students.iter().map(|each| &each.evaluations))
+    });
     let any: Vec<&Vec<Evaluation>> = any.collect();
     Summary {
         dataset: results.dataset.clone(),
         images: results.images,
         split: results.split,
-        attacks: any.first().and_then(|first| first.first()).map_or(Vec::new(), |first| {
-            first.attacks.iter().map(|attack| attack.name.clone()).collect()
-        }),
-        budgets: any.first().map_or(Vec::new(), |first| first.iter().filter_map(|each| each.budget).collect()),
+        attacks: any
+            .first()
+            .and_then(|first| first.first())
+            .map_or(Vec::new(), |first| first.attacks.iter().map(|attack| attack.name.clone()).collect()),
+        budgets: any
+            .first()
+            .map_or(Vec::new(), |first| first.iter().filter_map(|each| each.budget).collect()),
         rows,
     }
 }

@@ -35,7 +35,8 @@ pub(super) fn caption(summary: &Summary) -> String {
     let mut text = format!("accuracy in % on the {images} {split} images of {dataset}");
     if let Some(first) = budgets.first() {
         let attacks = if attacks.is_empty() { "no attack".to_string() } else { attacks.join(" and ") };
-        let _ = write!(text, "; robust: {} ball of radius ε in pixels [0,1], white-box, {attacks}", norm(first));
+        let _ =
+            write!(text, "; robust: {} ball of radius ε in pixels [0,1], white-box, {attacks}", norm(first));
         if attacks.contains(" and ") {
             text.push_str(", worst case per image");
         }

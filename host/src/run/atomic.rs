@@ -12,7 +12,9 @@ use std::{
 /// # Errors
 /// If `write` fails or the file system refuses; `path` is then as it was.
 pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    let refused = |error: std::io::Error| Error::with_code("file", format!("`{}` cannot be written: {error}", path.display()));
+    let refused = |error: std::io::Error| {
+        Error::with_code("file", format!("`{}` cannot be written: {error}", path.display()))
+    };
     let parent = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(refused)?;
     // The same name, so that writers which go by the extension see the right one.

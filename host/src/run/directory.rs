@@ -26,8 +26,11 @@ impl RunDirectory {
         if let Some(path) = explicit {
             let occupied = path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
             if occupied {
-                return Err(Error::with_code("file", format!("run directory `{}` is not empty", path.display()))
-                    .help("a run never overwrites another; choose an empty folder"));
+                return Err(Error::with_code(
+                    "file",
+                    format!("run directory `{}` is not empty", path.display()),
+                )
+                .help("a run never overwrites another; choose an empty folder"));
             }
             fs::create_dir_all(path).map_err(|error| refused(path, error))?;
             return Ok(Self { path: path.to_path_buf() });

@@ -52,10 +52,13 @@ pub fn write_distilled(
     info: &DataInfo,
     manifest: &DistilledManifest,
 ) -> Result<()> {
-    let (images, labels) = (set.images.to_device(Device::Cpu).contiguous(), set.labels.to_device(Device::Cpu).contiguous());
+    let (images, labels) =
+        (set.images.to_device(Device::Cpu).contiguous(), set.labels.to_device(Device::Cpu).contiguous());
     let mut tensors = vec![("images", images.shallow_clone()), ("labels", labels.shallow_clone())];
     tensors.extend(logits.map(|logits| ("teacher_logits", logits.to_device(Device::Cpu).contiguous())));
-    write_atomically(&folder.join("distilled.safetensors"), |path| Ok(Tensor::write_safetensors(&tensors, path)?))?;
+    write_atomically(&folder.join("distilled.safetensors"), |path| {
+        Ok(Tensor::write_safetensors(&tensors, path)?)
+    })?;
 
     let bytes = (&images * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8);
     let mut counts = vec![0usize; info.classes.len()];
@@ -77,7 +80,8 @@ fn contact_sheet(images: &Tensor, columns: i64) -> Result<Tensor> {
     let large = images.repeat_interleave_self_int(zoom, 2, None).repeat_interleave_self_int(zoom, 3, None);
     let (height, width) = (height * zoom + 2, width * zoom + 2);
     let framed = large.f_constant_pad_nd([1, 1, 1, 1])?;
-    let sheet = framed.f_reshape([count / columns, columns, channels, height, width])?.permute([2, 0, 3, 1, 4]);
+    let sheet =
+        framed.f_reshape([count / columns, columns, channels, height, width])?.permute([2, 0, 3, 1, 4]);
     Ok(sheet.f_reshape([channels, count / columns * height, columns * width])?)
 }
 
@@ -91,7 +95,8 @@ fn write_png(path: &Path, pixels: &Tensor) -> Result<()> {
         let saved = match channels {
             1 => GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?.save(temporary),
             3 => {
-                let image: RgbImage = ImageBuffer::<Rgb<u8>, _>::from_raw(width, height, bytes).ok_or_else(wrong)?;
+                let image: RgbImage =
+                    ImageBuffer::<Rgb<u8>, _>::from_raw(width, height, bytes).ok_or_else(wrong)?;
                 image.save(temporary)
             }
             _ => return Err(wrong()),

@@ -39,16 +39,23 @@ impl Journal {
     /// If the file system refuses.
     pub fn create(run: &Path, display: Display) -> Result<Self> {
         let path = run.join("metrics.jsonl");
-        let file = File::create(&path)
-            .map_err(|error| Error::with_code("file", format!("`{}` cannot be written: {error}", path.display())))?;
+        let file = File::create(&path).map_err(|error| {
+            Error::with_code("file", format!("`{}` cannot be written: {error}", path.display()))
+        })?;
         Ok(Self { file: RefCell::new(BufWriter::new(file)), display })
     }
 
     /// Opens a stage of a variant.
     pub fn stage<'a>(&'a self, variant: &'a str, stage: &'a str) -> StageLog<'a> {
         let quiet = self.display == Display::Quiet;
-        let bar = if quiet || !std::io::stderr().is_terminal() { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        let style = ProgressStyle::with_template("{prefix:<36} {bar:24} {pos:>6}/{len:<6} {per_sec:>10} ETA {eta:>4}  {msg}");
+        let bar = if quiet || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(0)
+        };
+        let style = ProgressStyle::with_template(
+            "{prefix:<36} {bar:24} {pos:>6}/{len:<6} {per_sec:>10} ETA {eta:>4}  {msg}",
+        );
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         bar.set_prefix(format!("{variant}: {stage}"));
         StageLog {
@@ -99,7 +106,8 @@ impl StageLog<'_> {
         let mut metrics = serde_json::Map::new();
         for (name, value) in &pending {
             let value = value.to_device(Device::Cpu).f_double_value(&[]).unwrap_or(f64::NAN);
-            let figure = name.strip_prefix("loss/").filter(|term| !term.contains('/') && *term != "cross-entropy");
+            let figure =
+                name.strip_prefix("loss/").filter(|term| !term.contains('/') && *term != "cross-entropy");
             if figure.is_some() {
                 *self.figure.borrow_mut() = format!("loss {value:.4}");
             }

@@ -40,8 +40,11 @@ impl Method for Pgd {
 
     fn new(options: PgdOptions, _: &Services) -> Result<Self> {
         if options.restarts > 1 && !options.random_start {
-            return Err(guard_sdk::Error::option("/restarts", "restarts from the image itself are all the same")
-                .help("set `random_start = true` or `restarts = 1`"));
+            return Err(guard_sdk::Error::option(
+                "/restarts",
+                "restarts from the image itself are all the same",
+            )
+            .help("set `random_start = true` or `restarts = 1`"));
         }
         Ok(Self { options })
     }
@@ -69,10 +72,19 @@ impl Attack for Pgd {
 }
 
 impl Pgd {
-    fn ascend(&self, step: &Step, network: &Network, batch: &Batch, budget: &Budget, restart: u64) -> Result<Tensor> {
+    fn ascend(
+        &self,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+        restart: u64,
+    ) -> Result<Tensor> {
         let step_size = self.options.relative_step_size * budget.epsilon;
         let mut adversarial = match self.options.random_start {
-            true => budget.project(&(batch.images + random_in_ball(step, batch, budget, restart)?), batch.images),
+            true => {
+                budget.project(&(batch.images + random_in_ball(step, batch, budget, restart)?), batch.images)
+            }
             false => batch.images.detach(),
         };
         for _ in 0..self.options.steps {
@@ -98,4 +110,3 @@ fn random_in_ball(step: &Step, batch: &Batch, budget: &Budget, restart: u64) -> 
         }
     }
 }
-

@@ -15,7 +15,9 @@ use guard_sdk::{
 };
 
 /// Which function of the two losses is penalised.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Form {
     /// mean_i ‖∇ₓℓ(xᵢ+zᵢ) − ∇ₓℓ(xᵢ)‖₂² (CURE; the GUARD paper's R(x)).
@@ -28,7 +30,9 @@ pub enum Form {
 }
 
 /// Whose numbers are reproduced.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Compat {
     /// Per-example definitions: nothing depends on the batch size.
@@ -78,9 +82,14 @@ impl Method for Curvature {
     const NAME: &'static str = "curvature";
 
     fn new(options: CurvatureOptions, _: &Services) -> Result<Self> {
-        if options.compat == Compat::GuardCifar && (options.direction, options.space) != (Direction::Gradient, Space::Normalised) {
-            return Err(Error::option("/compat", "the released scripts step along the gradient in normalised space")
-                .help("leave `direction` and `space` out, or leave out `compat`"));
+        if options.compat == Compat::GuardCifar
+            && (options.direction, options.space) != (Direction::Gradient, Space::Normalised)
+        {
+            return Err(Error::option(
+                "/compat",
+                "the released scripts step along the gradient in normalised space",
+            )
+            .help("leave `direction` and `space` out, or leave out `compat`"));
         }
         Ok(Self { options })
     }
@@ -91,7 +100,8 @@ impl Regularizer for Curvature {
     /// `loss-difference` 1 without.
     fn penalty(&mut self, _: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
         let options = &self.options;
-        let images = network.convert(&batch.images.detach(), batch.space, options.space).set_requires_grad(true);
+        let images =
+            network.convert(&batch.images.detach(), batch.space, options.space).set_requires_grad(true);
         let second_order = options.form != Form::LossDifference;
 
         let clean = self.losses(network, batch, &images)?;

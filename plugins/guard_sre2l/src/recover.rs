@@ -7,13 +7,16 @@
 //! | R_BN | `batch-norm` in the log |
 
 use guard_sdk::{
-    Batch, Kind, Lab, Method, Needs, Objective, OwnedNetwork, Pass, Result, Services, Space, Statistics, Step, Synthetic, Tensor, Value,
+    Batch, Kind, Lab, Method, Needs, Objective, OwnedNetwork, Pass, Result, Services, Space, Statistics,
+    Step, Synthetic, Tensor, Value,
     augment::{self, Crop},
     objective::{Networks, Start, Together, Updates},
 };
 
 /// What the images go through before the teacher sees them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum Augment {
     /// Random-resized-crop, flip, and a roll of up to `largest_roll` pixels, drawn once per iteration.
@@ -47,7 +50,13 @@ pub struct Sre2lOptions {
 
 impl Default for Sre2lOptions {
     fn default() -> Self {
-        Self { batch_norm_weight: 0.01, first_layer_weight: 10.0, augment: Augment::Crop, smallest_crop: 0.08, largest_roll: 4 }
+        Self {
+            batch_norm_weight: 0.01,
+            first_layer_weight: 10.0,
+            augment: Augment::Crop,
+            smallest_crop: 0.08,
+            largest_roll: 4,
+        }
     }
 }
 
@@ -123,7 +132,8 @@ impl Sre2l {
     fn statistics_distance(&self, step: &Step, statistics: &[Statistics]) -> Result<Tensor> {
         let mut total = None;
         for (index, layer) in statistics.iter().enumerate() {
-            let distance = (&layer.running_variance - &layer.variance).norm() + (&layer.running_mean - &layer.mean).norm();
+            let distance = (&layer.running_variance - &layer.variance).norm()
+                + (&layer.running_mean - &layer.mean).norm();
             step.services.metric(&format!("batch-norm/{}", layer.layer), &distance)?;
             let weighted = if index == 0 { distance * self.options.first_layer_weight } else { distance };
             total = Some(match total {
@@ -134,4 +144,3 @@ impl Sre2l {
         total.ok_or_else(|| guard_sdk::Error::unsupported("the teacher has no BatchNorm layer"))
     }
 }
-

@@ -39,8 +39,11 @@ pub struct LabTable {
     /// `count` real examples of a class (any class if negative), without repetition while there are enough.
     pub real: extern "C" fn(data: *const (), class: i64, count: u64, draw: u64) -> Outcome<DrawnBatch>,
     /// The recipe's training loss (cross-entropy and regularizers), with graph to the network's parameters.
-    pub training_loss:
-        extern "C" fn(data: *const (), network: NetworkView<'_>, batch: &BatchView<'_>) -> Outcome<TensorHandle>,
+    pub training_loss: extern "C" fn(
+        data: *const (),
+        network: NetworkView<'_>,
+        batch: &BatchView<'_>,
+    ) -> Outcome<TensorHandle>,
     /// Number of expert trajectories and of the snapshots in each, as JSON.
     pub experts: extern "C" fn(data: *const ()) -> Outcome<RString>,
     /// The network at one snapshot of one expert trajectory.

@@ -31,7 +31,9 @@ pub use failure::{Failure, Outcome};
 pub use host::{HostView, StepView};
 pub use lab::{DrawnBatch, LabTable, LabView};
 pub use method::{Instance, MethodTable, State};
-pub use network::{NetworkHandle, NetworkTable, NetworkTensors, NetworkView, PassOutput, PassRequest, Statistics};
+pub use network::{
+    NetworkHandle, NetworkTable, NetworkTensors, NetworkView, PassOutput, PassRequest, Statistics,
+};
 pub use objective::{Initial, ObjectiveTable, ObjectiveValue, SyntheticView};
 pub use regularizer::{BatchView, RegularizerTable};
 pub use root::{Fingerprint, Interface, LayoutMismatch, Root, RootRef};

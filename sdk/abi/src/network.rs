@@ -90,7 +90,8 @@ pub struct NetworkTable {
     /// The network's tensors themselves, not copies.
     pub tensors: extern "C" fn(data: *const ()) -> Outcome<NetworkTensors>,
     /// The same architecture with these parameters, in the order of `tensors`, which keep their graph; buffers are copied.
-    pub rebind: extern "C" fn(data: *const (), parameters: RSlice<'_, TensorView<'_>>) -> Outcome<NetworkHandle>,
+    pub rebind:
+        extern "C" fn(data: *const (), parameters: RSlice<'_, TensorView<'_>>) -> Outcome<NetworkHandle>,
     /// Frees an owned network.
     pub release: extern "C" fn(data: *const ()),
 }

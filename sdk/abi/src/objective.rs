@@ -53,7 +53,8 @@ pub struct ObjectiveTable {
     /// What the host must prepare, as JSON.
     pub needs: extern "C" fn(instance: Instance) -> Outcome<RString>,
     /// The objective's own first images, or none for those of the recipe.
-    pub initialise: extern "C" fn(instance: Instance, step: &StepView<'_>, lab: LabView<'_>) -> Outcome<ROption<Initial>>,
+    pub initialise:
+        extern "C" fn(instance: Instance, step: &StepView<'_>, lab: LabView<'_>) -> Outcome<ROption<Initial>>,
     /// The loss or its gradients.
     pub value: extern "C" fn(
         instance: Instance,

@@ -5,7 +5,9 @@ use crate::{
     AttackInfo, Batch, Budget, Initial, Lab, Needs, Network, Result, Services, State, Step, Synthetic, Value,
 };
 use abi_stable::std_types::{RNone, RSlice, RSome, RStr};
-use guard_abi::{AttackTable, Instance, MethodTable, NamedView, ObjectiveTable, RegularizerTable, SyntheticView};
+use guard_abi::{
+    AttackTable, Instance, MethodTable, NamedView, ObjectiveTable, RegularizerTable, SyntheticView,
+};
 use tch::Tensor;
 
 /// An instance in a plugin's memory, released when dropped.
@@ -19,14 +21,25 @@ struct Held {
 unsafe impl Send for Held {}
 
 impl Held {
-    fn create(table: &'static MethodTable, services: &Services, name: &str, options: &serde_json::Value) -> Result<Self> {
+    fn create(
+        table: &'static MethodTable,
+        services: &Services,
+        name: &str,
+        options: &serde_json::Value,
+    ) -> Result<Self> {
         let options = options.to_string();
-        let made = lend_services(services, |host| (table.create)(host, RStr::from(name), RStr::from(options.as_str())));
+        let made = lend_services(services, |host| {
+            (table.create)(host, RStr::from(name), RStr::from(options.as_str()))
+        });
         Ok(Self { table, instance: result(made)?, released: false })
     }
 
     fn release(&mut self) -> Result<()> {
-        if std::mem::replace(&mut self.released, true) { Ok(()) } else { result((self.table.release)(self.instance)) }
+        if std::mem::replace(&mut self.released, true) {
+            Ok(())
+        } else {
+            result((self.table.release)(self.instance))
+        }
     }
 }
 
@@ -136,7 +149,13 @@ impl AttackInstance {
     ///
     /// # Errors
     /// Those of the method.
-    pub fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+    pub fn perturb(
+        &mut self,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Tensor> {
         let perturb = self.table.perturb;
         let outcome = lend_step(step, |step| {
             lend_network(network, |network| {
@@ -162,7 +181,8 @@ impl ObjectiveInstance {
     /// Those of the method.
     pub fn initialise(&mut self, step: &Step, lab: &Lab) -> Result<Option<Initial>> {
         let initialise = self.table.initialise;
-        let outcome = lend_step(step, |step| lend_lab(lab.backend(), |lab| initialise(self.held.instance, step, lab)));
+        let outcome =
+            lend_step(step, |step| lend_lab(lab.backend(), |lab| initialise(self.held.instance, step, lab)));
         let initial = result(outcome)?.into_option();
         Ok(initial.map(|initial| Initial { images: take(initial.images), labels: take(initial.labels) }))
     }

@@ -1,7 +1,10 @@
 //! Tensors, errors and small enums in their frozen form and back.
 
 use super::shim;
-use crate::{Budget, Error, Mode, Norm, Pass, Result, Space, State, services::{Distribution, Level}};
+use crate::{
+    Budget, Error, Mode, Norm, Pass, Result, Space, State,
+    services::{Distribution, Level},
+};
 use abi_stable::std_types::{RNone, ROption, RSome, RString};
 use guard_abi::{BudgetView, Failure, NamedHandle, Outcome, TensorHandle, TensorView};
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref};
@@ -43,12 +46,16 @@ impl Deref for Borrowed<'_> {
 /// The tensor behind a view.
 pub fn borrow(view: TensorView<'_>) -> Borrowed<'_> {
     // SAFETY: the view guarantees a live at::Tensor for its lifetime; ManuallyDrop keeps us from freeing it.
-    Borrowed { tensor: ManuallyDrop::new(unsafe { Tensor::from_ptr(view.as_pointer().cast()) }), lent: PhantomData }
+    let tensor = unsafe { Tensor::from_ptr(view.as_pointer().cast()) };
+    Borrowed { tensor: ManuallyDrop::new(tensor), lent: PhantomData }
 }
 
 /// Hands named tensors over.
 pub fn give_named(tensors: Vec<(String, Tensor)>) -> abi_stable::std_types::RVec<NamedHandle> {
-    tensors.into_iter().map(|(name, tensor)| NamedHandle { name: name.into(), tensor: give(tensor) }).collect()
+    tensors
+        .into_iter()
+        .map(|(name, tensor)| NamedHandle { name: name.into(), tensor: give(tensor) })
+        .collect()
 }
 
 /// Takes named tensors over.
@@ -101,7 +108,11 @@ pub fn give_state(state: State) -> guard_abi::State {
 
 /// A method's state back.
 pub fn take_state(state: guard_abi::State) -> Result<State> {
-    Ok(State { version: state.version, json: serde_json::from_str(&state.json)?, tensors: take_named(state.tensors) })
+    Ok(State {
+        version: state.version,
+        json: serde_json::from_str(&state.json)?,
+        tensors: take_named(state.tensors),
+    })
 }
 
 /// See [`guard_abi::PassRequest::space`].

@@ -1,9 +1,13 @@
 //! Plugin side: the author's traits as the frozen tables.
 
-use super::{convert::*, remote::HostTables, shield::{caught, shielded}};
+use super::{
+    convert::*,
+    remote::HostTables,
+    shield::{caught, shielded},
+};
 use crate::{
-    Attack, AttackInfo, Batch, Budget, Error, Initial, Lab, Method, Needs, Network, Objective, Regularizer, Result, Services, State,
-    Step, Synthetic, TORCH_VERSION, Value,
+    Attack, AttackInfo, Batch, Budget, Error, Initial, Lab, Method, Needs, Network, Objective, Regularizer,
+    Result, Services, State, Step, Synthetic, TORCH_VERSION, Value,
     export::{Entry, Plugin},
     manifest::Kind,
 };
@@ -12,8 +16,9 @@ use abi_stable::{
     std_types::{RNone, ROption, RSome, RStr, RString, RVec},
 };
 use guard_abi::{
-    AttackTable, BatchView, BudgetView, Fingerprint, HostView, Instance, Interface, LabView, MethodTable, NetworkView, ObjectiveTable,
-    ObjectiveValue, Outcome, RegularizerTable, Root, StepView, SyntheticView, TensorHandle,
+    AttackTable, BatchView, BudgetView, Fingerprint, HostView, Instance, Interface, LabView, MethodTable,
+    NetworkView, ObjectiveTable, ObjectiveValue, Outcome, RegularizerTable, Root, StepView, SyntheticView,
+    TensorHandle,
 };
 use std::{
     cell::UnsafeCell,
@@ -124,11 +129,17 @@ fn enter<D: ?Sized, T>(
     // SAFETY: `create` of the same table made the pointer from a `Box<Guarded<D>>`, and `release` has not been called.
     let guarded = unsafe { &*instance.data.cast::<Guarded<D>>() };
     if guarded.busy.swap(true, Ordering::Acquire) {
-        return Err(Error::with_code("busy", format!("{}: `{call}` was called during another call", guarded.who))
-            .help("a method can be called by one caller at a time, and not by itself"));
+        return Err(Error::with_code(
+            "busy",
+            format!("{}: `{call}` was called during another call", guarded.who),
+        )
+        .help("a method can be called by one caller at a time, and not by itself"));
     }
     let result = match guarded.poison.get() {
-        Some(panic) => Err(Error::with_code("poisoned", format!("{} cannot be used after a panic", guarded.who)).cause(panic)),
+        Some(panic) => {
+            Err(Error::with_code("poisoned", format!("{} cannot be used after a panic", guarded.who))
+                .cause(panic))
+        }
         None => caught(&format!("{}, `{call}`", guarded.who), || {
             // SAFETY: the busy flag, taken above and given back below, keeps every other call out.
             body(unsafe { &mut **guarded.method.get() }, guarded.tables)
@@ -255,7 +266,9 @@ impl<P: Plugin> Exports<P> {
 
     extern "C" fn interface(id: RStr<'_>) -> ROption<Interface> {
         match id.as_str() {
-            guard_abi::ids::REGULARIZER if !P::REGULARIZERS.is_empty() => RSome(Interface::of(&Self::REGULARIZERS)),
+            guard_abi::ids::REGULARIZER if !P::REGULARIZERS.is_empty() => {
+                RSome(Interface::of(&Self::REGULARIZERS))
+            }
             guard_abi::ids::ATTACK if !P::ATTACKS.is_empty() => RSome(Interface::of(&Self::ATTACKS)),
             guard_abi::ids::OBJECTIVE if !P::OBJECTIVES.is_empty() => RSome(Interface::of(&Self::OBJECTIVES)),
             _ => RNone,
@@ -278,7 +291,9 @@ impl<P: Plugin> Exports<P> {
     }
 
     extern "C" fn describe(instance: Instance) -> Outcome<RString> {
-        outcome(enter::<dyn AnyAttack, _>(instance, "info", |method, _| Ok(serde_json::to_string(&method.info())?.into())))
+        outcome(enter::<dyn AnyAttack, _>(instance, "info", |method, _| {
+            Ok(serde_json::to_string(&method.info())?.into())
+        }))
     }
 
     extern "C" fn perturb(
@@ -331,9 +346,10 @@ impl<P: Plugin> Exports<P> {
             with_synthetic(synthetic, |synthetic| {
                 Ok(match method.value(&step_of(step, &services), synthetic, &Lab::lend(&lab))? {
                     Value::Loss(loss) => ObjectiveValue { loss: give(loss), gradients: RVec::new() },
-                    Value::Gradients { loss, gradients } => {
-                        ObjectiveValue { loss: give(loss), gradients: gradients.into_iter().map(give).collect() }
-                    }
+                    Value::Gradients { loss, gradients } => ObjectiveValue {
+                        loss: give(loss),
+                        gradients: gradients.into_iter().map(give).collect(),
+                    },
                 })
             })
         }))
@@ -386,7 +402,8 @@ pub(super) fn with_batch<T>(view: &BatchView<'_>, body: impl FnOnce(&Batch) -> R
 fn with_synthetic<T>(view: &SyntheticView<'_>, body: impl FnOnce(&Synthetic) -> Result<T>) -> Result<T> {
     let (images, labels) = (borrow(view.images), borrow(view.labels));
     let soft_labels = view.soft_labels.into_option().map(borrow);
-    let learned: Vec<_> = view.learnables.iter().map(|named| (named.name.as_str(), borrow(named.tensor))).collect();
+    let learned: Vec<_> =
+        view.learnables.iter().map(|named| (named.name.as_str(), borrow(named.tensor))).collect();
     let learnables: Vec<(&str, &Tensor)> = learned.iter().map(|(name, tensor)| (*name, &**tensor)).collect();
     body(&Synthetic {
         images: &images,

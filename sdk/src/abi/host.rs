@@ -9,8 +9,9 @@ use crate::{
 };
 use abi_stable::std_types::{RNone, ROption, RSlice, RSome, RStr, RString};
 use guard_abi::{
-    BatchView, BudgetView, DrawnBatch, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkTensors,
-    NetworkView, Outcome, PassOutput, PassRequest, RandomRequest, ServicesTable, StepView, TensorHandle, TensorView, ids,
+    BatchView, BudgetView, DrawnBatch, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable,
+    NetworkTensors, NetworkView, Outcome, PassOutput, PassRequest, RandomRequest, ServicesTable, StepView,
+    TensorHandle, TensorView, ids,
 };
 use std::marker::PhantomData;
 
@@ -35,7 +36,12 @@ pub fn lend_network<T>(network: &Network, body: impl FnOnce(NetworkView<'_>) -> 
 /// Lends a step with its services for the duration of `body`.
 pub fn lend_step<T>(step: &Step, body: impl FnOnce(&StepView<'_>) -> T) -> T {
     lend_services(&step.services, |host| {
-        body(&StepView { stage: RStr::from(step.stage), iteration: step.iteration, iterations: step.iterations, host })
+        body(&StepView {
+            stage: RStr::from(step.stage),
+            iteration: step.iteration,
+            iterations: step.iterations,
+            host,
+        })
     })
 }
 
@@ -115,11 +121,17 @@ extern "C" fn network_pass(data: *const (), request: &PassRequest<'_>) -> Outcom
 extern "C" fn network_tensors(data: *const ()) -> Outcome<NetworkTensors> {
     call("network tensors", || {
         let tensors = network(data).tensors()?;
-        Ok(NetworkTensors { parameters: give_named(tensors.parameters), buffers: give_named(tensors.buffers) })
+        Ok(NetworkTensors {
+            parameters: give_named(tensors.parameters),
+            buffers: give_named(tensors.buffers),
+        })
     })
 }
 
-extern "C" fn network_rebind(data: *const (), parameters: RSlice<'_, TensorView<'_>>) -> Outcome<NetworkHandle> {
+extern "C" fn network_rebind(
+    data: *const (),
+    parameters: RSlice<'_, TensorView<'_>>,
+) -> Outcome<NetworkHandle> {
     call("network rebind", || {
         let borrowed: Vec<_> = parameters.iter().map(|view| borrow(*view)).collect();
         let parameters: Vec<_> = borrowed.iter().map(|tensor| &**tensor).collect();
@@ -212,7 +224,9 @@ extern "C" fn services_attack(data: *const (), name: RStr<'_>, options: RStr<'_>
 }
 
 extern "C" fn services_regularizer(data: *const (), name: RStr<'_>, options: RStr<'_>) -> Outcome<u64> {
-    call("regularizer", || services(data).regularizer(name.as_str(), &serde_json::from_str(options.as_str())?))
+    call("regularizer", || {
+        services(data).regularizer(name.as_str(), &serde_json::from_str(options.as_str())?)
+    })
 }
 
 fn step_of<'a>(view: &'a StepView<'_>, backend: &'a dyn ServicesBackend) -> Step<'a> {
@@ -235,7 +249,9 @@ extern "C" fn services_perturb(
     call("perturb", || {
         let (backend, budget) = (services(data), budget(budget_view)?);
         let network = Network::lend(network(view.data));
-        with_batch(batch, |batch| backend.perturb(key, &step_of(step, backend), &network, batch, &budget).map(give))
+        with_batch(batch, |batch| {
+            backend.perturb(key, &step_of(step, backend), &network, batch, &budget).map(give)
+        })
     })
 }
 
@@ -293,7 +309,11 @@ extern "C" fn lab_real(data: *const (), class: i64, count: u64, draw: u64) -> Ou
     })
 }
 
-extern "C" fn lab_training_loss(data: *const (), view: NetworkView<'_>, batch: &BatchView<'_>) -> Outcome<TensorHandle> {
+extern "C" fn lab_training_loss(
+    data: *const (),
+    view: NetworkView<'_>,
+    batch: &BatchView<'_>,
+) -> Outcome<TensorHandle> {
     call("training loss", || {
         let network = Network::lend(network(view.data));
         with_batch(batch, |batch| lab(data).training_loss(&network, batch).map(give))

@@ -6,7 +6,9 @@ use abi_stable::{
     library::{LibraryError, lib_header_from_path},
     std_types::RStr,
 };
-use guard_abi::{AttackTable, Fingerprint, Interface, LayoutMismatch, ObjectiveTable, RegularizerTable, RootRef};
+use guard_abi::{
+    AttackTable, Fingerprint, Interface, LayoutMismatch, ObjectiveTable, RegularizerTable, RootRef,
+};
 use std::path::Path;
 
 /// A loaded library whose root has the right layout and that shares this process's libtorch.
@@ -22,7 +24,9 @@ impl Library {
     /// If the loader, the layout of the root, or the fingerprint refuses. Long explanations are in `causes`.
     pub fn open(path: &Path) -> Result<Self> {
         // abi_stable caches one root module per type; asking each header itself keeps several plugins apart.
-        let root = lib_header_from_path(path).and_then(|header| header.init_root_module::<RootRef>()).map_err(explain)?;
+        let root = lib_header_from_path(path)
+            .and_then(|header| header.init_root_module::<RootRef>())
+            .map_err(explain)?;
         check_fingerprint((root.fingerprint())())?;
         Ok(Self { root })
     }
@@ -72,7 +76,12 @@ impl Library {
     ///
     /// # Errors
     /// If there is none of that name, or it refuses the options.
-    pub fn regularizer(&self, services: &Services, name: &str, options: &serde_json::Value) -> Result<RegularizerInstance> {
+    pub fn regularizer(
+        &self,
+        services: &Services,
+        name: &str,
+        options: &serde_json::Value,
+    ) -> Result<RegularizerInstance> {
         RegularizerInstance::create(self.regularizers()?, services, name, options)
     }
 
@@ -80,7 +89,12 @@ impl Library {
     ///
     /// # Errors
     /// If there is none of that name, or it refuses the options.
-    pub fn attack(&self, services: &Services, name: &str, options: &serde_json::Value) -> Result<AttackInstance> {
+    pub fn attack(
+        &self,
+        services: &Services,
+        name: &str,
+        options: &serde_json::Value,
+    ) -> Result<AttackInstance> {
         AttackInstance::create(self.attacks()?, services, name, options)
     }
 
@@ -88,11 +102,20 @@ impl Library {
     ///
     /// # Errors
     /// If there is none of that name, or it refuses the options.
-    pub fn objective(&self, services: &Services, name: &str, options: &serde_json::Value) -> Result<ObjectiveInstance> {
+    pub fn objective(
+        &self,
+        services: &Services,
+        name: &str,
+        options: &serde_json::Value,
+    ) -> Result<ObjectiveInstance> {
         ObjectiveInstance::create(self.objectives()?, services, name, options)
     }
 
-    fn table<T>(&self, kind: Kind, check: fn(&Interface) -> Result<&'static T, LayoutMismatch>) -> Result<&'static T> {
+    fn table<T>(
+        &self,
+        kind: Kind,
+        check: fn(&Interface) -> Result<&'static T, LayoutMismatch>,
+    ) -> Result<&'static T> {
         let id = kind.interface();
         let interface = (self.root.interface())(RStr::from(id))
             .into_option()
@@ -110,8 +133,11 @@ fn check_fingerprint(theirs: Fingerprint) -> Result<()> {
         return Err(wrong_torch(theirs.torch.as_str()));
     }
     if !theirs.cxx11_abi {
-        return Err(Error::with_code("interface", "was compiled with the old C++ ABI, this host with the new one")
-            .help("rebuild it with _GLIBCXX_USE_CXX11_ABI=1"));
+        return Err(Error::with_code(
+            "interface",
+            "was compiled with the old C++ ABI, this host with the new one",
+        )
+        .help("rebuild it with _GLIBCXX_USE_CXX11_ABI=1"));
     }
     if theirs.symbol != shim::symbol() {
         return Err(Error::with_code("interface", "brought a second libtorch into the process")
@@ -122,8 +148,11 @@ fn check_fingerprint(theirs: Fingerprint) -> Result<()> {
 
 /// For a plugin of another libtorch. As everywhere here, the message continues the sentence "plugin `file` ...".
 pub fn wrong_torch(theirs: &str) -> Error {
-    Error::with_code("torch-version", format!("was built for libtorch {theirs}, this host runs {TORCH_VERSION}"))
-        .help(format!("rebuild it against libtorch {TORCH_VERSION}"))
+    Error::with_code(
+        "torch-version",
+        format!("was built for libtorch {theirs}, this host runs {TORCH_VERSION}"),
+    )
+    .help(format!("rebuild it against libtorch {TORCH_VERSION}"))
 }
 
 /// abi_stable's errors in a sentence, its pages of detail as a cause.
@@ -134,15 +163,23 @@ fn explain(error: LibraryError) -> Error {
         LibraryError::OpenError { err, .. } => {
             Error::with_code("load", "is refused by the system's loader").cause(innermost(err.as_ref()))
         }
-        LibraryError::GetSymbolError { .. } => Error::with_code("interface", "exports no plugin root").cause(details),
+        LibraryError::GetSymbolError { .. } => {
+            Error::with_code("interface", "exports no plugin root").cause(details)
+        }
         LibraryError::InvalidAbiHeader(_) => {
-            Error::with_code("interface", "was built with another abi_stable than this host").help(rebuild).cause(details)
+            Error::with_code("interface", "was built with another abi_stable than this host")
+                .help(rebuild)
+                .cause(details)
         }
         LibraryError::IncompatibleVersionNumber { .. } => {
-            Error::with_code("interface", "was built for a later boundary than this host's").help("use a newer guard-host").cause(details)
+            Error::with_code("interface", "was built for a later boundary than this host's")
+                .help("use a newer guard-host")
+                .cause(details)
         }
         LibraryError::AbiInstability(_) => {
-            Error::with_code("interface", "has another root module than this host").help(rebuild).cause(details)
+            Error::with_code("interface", "has another root module than this host")
+                .help(rebuild)
+                .cause(details)
         }
         _ => Error::with_code("interface", "has a root module that cannot be made").cause(details),
     }

@@ -9,8 +9,8 @@ use crate::{
 };
 use abi_stable::std_types::{RNone, RSlice, RSome, RStr};
 use guard_abi::{
-    BatchView, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkView, PassRequest, RandomRequest,
-    ServicesTable, StepView, ids,
+    BatchView, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkView, PassRequest,
+    RandomRequest, ServicesTable, StepView, ids,
 };
 use std::{any::Any, marker::PhantomData, sync::Mutex};
 use tch::{Device, Tensor};
@@ -64,11 +64,15 @@ fn table<T>(
     check: fn(&Interface) -> Result<&'static T, guard_abi::LayoutMismatch>,
 ) -> Result<&'static T> {
     let interface = (host.interface)(RStr::from(id)).into_option().ok_or_else(|| {
-        Error::with_code("interface", format!("this host does not offer `{id}`")).help("use a newer guard-host")
+        Error::with_code("interface", format!("this host does not offer `{id}`"))
+            .help("use a newer guard-host")
     })?;
     check(&interface).map_err(|_| {
-        Error::with_code("interface", format!("this host's `{id}` has another layout than the plugin was built for"))
-            .help("rebuild the plugin against this host's SDK")
+        Error::with_code(
+            "interface",
+            format!("this host's `{id}` has another layout than the plugin was built for"),
+        )
+        .help("rebuild the plugin against this host's SDK")
     })
 }
 
@@ -85,7 +89,14 @@ unsafe impl Send for RemoteNetwork {}
 
 impl RemoteNetwork {
     fn new(table: &'static NetworkTable, data: *const (), owned: bool) -> Result<Self> {
-        let info = NetworkInfo { architecture: String::new(), classes: 0, input: [0; 3], mean: vec![], std: vec![], batch_norm: vec![] };
+        let info = NetworkInfo {
+            architecture: String::new(),
+            classes: 0,
+            input: [0; 3],
+            mean: vec![],
+            std: vec![],
+            batch_norm: vec![],
+        };
         // Made first, so that an owned network is released if describing it fails.
         let mut network = Self { table, data, owned, info };
         network.info = serde_json::from_str(&result((table.describe)(data))?)?;
@@ -112,7 +123,8 @@ impl NetworkBackend for RemoteNetwork {
 
     fn pass(&self, images: &Tensor, pass: Pass) -> Result<Output> {
         let (space, mode, wants) = pass_code(pass);
-        let output = result((self.table.pass)(self.data, &PassRequest { input: lend(images), space, mode, wants }))?;
+        let output =
+            result((self.table.pass)(self.data, &PassRequest { input: lend(images), space, mode, wants }))?;
         Ok(Output {
             logits: take(output.logits),
             embedding: output.embedding.into_option().map(take),
@@ -150,7 +162,9 @@ impl NetworkBackend for RemoteNetwork {
 /// The view of a network that goes back to the host.
 fn view_of<'a>(network: &'a Network) -> Result<NetworkView<'a>> {
     let remote = network.backend().as_any().downcast_ref::<RemoteNetwork>();
-    let remote = remote.ok_or_else(|| Error::with_code("interface", "only networks that the host made can be passed to it"))?;
+    let remote = remote.ok_or_else(|| {
+        Error::with_code("interface", "only networks that the host made can be passed to it")
+    })?;
     Ok(NetworkView { data: remote.data, lent: PhantomData })
 }
 
@@ -173,7 +187,12 @@ pub struct RemoteServices<'a> {
 
 impl RemoteServices<'_> {
     fn step<'b>(&'b self, step: &Step<'b>) -> StepView<'b> {
-        StepView { stage: RStr::from(step.stage), iteration: step.iteration, iterations: step.iterations, host: self.host }
+        StepView {
+            stage: RStr::from(step.stage),
+            iteration: step.iteration,
+            iterations: step.iterations,
+            host: self.host,
+        }
     }
 }
 
@@ -214,22 +233,45 @@ impl ServicesBackend for RemoteServices<'_> {
     }
 
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
-        result((self.tables.services.attack)(self.host.data, RStr::from(name), RStr::from(options.to_string().as_str())))
+        result((self.tables.services.attack)(
+            self.host.data,
+            RStr::from(name),
+            RStr::from(options.to_string().as_str()),
+        ))
     }
 
     fn regularizer(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
-        result((self.tables.services.regularizer)(self.host.data, RStr::from(name), RStr::from(options.to_string().as_str())))
+        result((self.tables.services.regularizer)(
+            self.host.data,
+            RStr::from(name),
+            RStr::from(options.to_string().as_str()),
+        ))
     }
 
-    fn perturb(&self, key: u64, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+    fn perturb(
+        &self,
+        key: u64,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Tensor> {
         let perturb = self.tables.services.perturb;
-        result(perturb(self.host.data, key, &self.step(step), view_of(network)?, &batch_view(batch), &budget_view(budget)))
-            .map(take)
+        result(perturb(
+            self.host.data,
+            key,
+            &self.step(step),
+            view_of(network)?,
+            &batch_view(batch),
+            &budget_view(budget),
+        ))
+        .map(take)
     }
 
     fn penalty(&self, key: u64, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
         let penalty = self.tables.services.penalty;
-        result(penalty(self.host.data, key, &self.step(step), view_of(network)?, &batch_view(batch))).map(take)
+        result(penalty(self.host.data, key, &self.step(step), view_of(network)?, &batch_view(batch)))
+            .map(take)
     }
 }
 
@@ -259,7 +301,8 @@ impl LabBackend for RemoteLab<'_> {
     }
 
     fn training_loss(&self, network: &Network, batch: &Batch) -> Result<Tensor> {
-        result((self.tables.lab.training_loss)(self.view.data, view_of(network)?, &batch_view(batch))).map(take)
+        result((self.tables.lab.training_loss)(self.view.data, view_of(network)?, &batch_view(batch)))
+            .map(take)
     }
 
     fn experts(&self) -> Result<ExpertsInfo> {
@@ -267,6 +310,9 @@ impl LabBackend for RemoteLab<'_> {
     }
 
     fn expert(&self, trajectory: u64, snapshot: u64) -> Result<OwnedNetwork> {
-        RemoteNetwork::own(self.tables.network, result((self.tables.lab.expert)(self.view.data, trajectory, snapshot))?)
+        RemoteNetwork::own(
+            self.tables.network,
+            result((self.tables.lab.expert)(self.view.data, trajectory, snapshot))?,
+        )
     }
 }

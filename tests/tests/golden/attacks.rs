@@ -118,7 +118,7 @@ impl Attacked {
         let mut attack = host.plugins.attack(&context, method, method, options)?;
         let watched = Watched::new(model.frozen());
         let adversarial = attack.perturb(&context, &Network::lend(&watched), &examples.batch(), &budget)?;
-        let _sizes = verify(&adversarial, &examples.images, &budget, attack.info()?.guarantee)?;
+        let _sizes = verify(&adversarial, &examples.images, &budget, attack.info(&context)?.guarantee)?;
         let mut passes = watched.logits();
         passes.push(model.eval_logits(&adversarial)?);
         let path = passes.iter().map(|logits| mean_loss(logits, &examples)).collect::<Result<_>>()?;

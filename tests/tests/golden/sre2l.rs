@@ -31,7 +31,8 @@ pub fn loss(checks: &mut Checks) -> Result<()> {
     let synthetic =
         Synthetic { images: &images, labels, soft_labels: None, learnables: &[], ids, space: *space };
 
-    let total = recovery.with_room(&objective.needs()?, |room| {
+    let needs = objective.needs(&context)?;
+    let total = recovery.with_room(&needs, |room| {
         match objective.value(&context, &synthetic, &Lab::lend(&HostLab { room, context }))? {
             Value::Loss(loss) => Ok(loss),
             Value::Gradients { .. } => Err(Error::new("sre2l returned gradients and no loss")),
@@ -59,7 +60,7 @@ pub fn steps(checks: &mut Checks) -> Result<()> {
     let Examples { images, labels, ids, .. } = &recovery.examples;
     let context = recovery.host.context("distill");
     let mut objective = recovery.objective(&context, checks)?;
-    let needs = objective.needs()?;
+    let needs = objective.needs(&context)?;
     let learning_rate = checks.case.number("lr")?;
     let optimizer = Optimizer::Adam(Adam {
         learning_rate,

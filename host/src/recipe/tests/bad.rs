@@ -118,16 +118,12 @@ error: attacks need a threat model
 
 #[test]
 fn a_missing_table_has_no_line_to_show() {
-    assert_eq!(
-        bad("seed = 1\n", &[]),
-        "error: missing key `data`\n --> my.toml\n  = help: The real data."
-    );
+    assert_eq!(bad("seed = 1\n", &[]), "error: missing key `data`\n --> my.toml\n  = help: The real data.");
 }
 
 #[test]
 fn an_unknown_kind_of_optimizer_lists_those_there_are() {
-    let text =
-        with("[distill]\nobjective = \"dm\"\noptimizer = { kind = \"lion\", learning_rate = 0 }\n");
+    let text = with("[distill]\nobjective = \"dm\"\noptimizer = { kind = \"lion\", learning_rate = 0 }\n");
     assert_eq!(
         bad(&text, &[]),
         "\
@@ -233,10 +229,7 @@ error: the name `α` contains `α`
 #[test]
 fn an_error_by_set_is_shown_on_the_command_line() {
     assert_eq!(
-        bad(
-            &with("[training]\nepochs = 5\n"),
-            &["training.epochs=0", "studnet.count=3", "seed", "data"]
-        ),
+        bad(&with("[training]\nepochs = 5\n"), &["training.epochs=0", "studnet.count=3", "seed", "data"]),
         "\
 error: `training.epochs` must be at least 1, found 0
  --> --set training.epochs=0
@@ -269,9 +262,8 @@ error: `data` sets no value
 
 #[test]
 fn a_bad_epsilon_is_told_what_a_good_one_is() {
-    let text = with(
-        "[evaluate.threat]\nnorm = \"linf\"\nepsilon = [\"8/0\", \"8\", -1, 8, true, \"8/255\"]\n",
-    );
+    let text =
+        with("[evaluate.threat]\nnorm = \"linf\"\nepsilon = [\"8/0\", \"8\", -1, 8, true, \"8/255\"]\n");
     assert_eq!(
         bad(&text, &[]),
         "\
@@ -324,11 +316,7 @@ threat = { norm = "l2", epsilon = 2 }
 attacks = [{ use = "pgd" }, { use = "fgsm", name = "PGD" }]
 "#;
     let problems = load("my.toml", text, &[]).expect_err("bad");
-    let messages: Vec<&str> = problems
-        .as_slice()
-        .iter()
-        .map(|p| p.message.as_str())
-        .collect();
+    let messages: Vec<&str> = problems.as_slice().iter().map(|p| p.message.as_str()).collect();
     assert_eq!(
         messages,
         [

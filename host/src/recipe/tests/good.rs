@@ -14,12 +14,7 @@ fn a_full_recipe_comes_back_typed() {
     let threat = recipe.evaluate.threat.as_ref().expect("a threat");
     let radii: Vec<String> = threat.epsilon.0.iter().map(ToString::to_string).collect();
     assert_eq!(radii, ["1/255", "0.05"]);
-    let labels: Vec<&str> = recipe
-        .evaluate
-        .attacks
-        .iter()
-        .map(AttackUse::label)
-        .collect();
+    let labels: Vec<&str> = recipe.evaluate.attacks.iter().map(AttackUse::label).collect();
     assert_eq!(labels, ["pgd-100", "pgd"]);
 }
 
@@ -29,29 +24,20 @@ fn a_variant_is_the_recipe_with_its_keys_replaced() {
     let [plain, matching] = loaded.variants.as_slice() else {
         panic!("two variants");
     };
-    assert_eq!(
-        (plain.name.as_str(), matching.name.as_str()),
-        ("plain", "matching")
-    );
+    assert_eq!((plain.name.as_str(), matching.name.as_str()), ("plain", "matching"));
     assert!(plain.recipe.training.regularizers.is_empty());
     assert_eq!(plain.recipe.distill, loaded.recipe.distill);
     assert!(plain.recipe.variants.is_empty());
 
     let distill = matching.recipe.distill.as_ref().expect("a distillation");
-    assert_eq!(
-        (distill.objective.as_str(), distill.images_per_class),
-        ("dm", 1)
-    );
+    assert_eq!((distill.objective.as_str(), distill.images_per_class), ("dm", 1));
     assert!(distill.options.is_empty(), "they are options of sre2l");
     let Optimizer::Sgd(sgd) = &matching.recipe.training.optimizer else {
         panic!("still sgd");
     };
     assert_eq!((sgd.learning_rate, sgd.momentum), (0.05, 0.5));
     let origin = matching.document.origin("/distill/objective");
-    assert_eq!(
-        origin.map(|place| place.to_string()).as_deref(),
-        Some("recipes/my.toml:61:25")
-    );
+    assert_eq!(origin.map(|place| place.to_string()).as_deref(), Some("recipes/my.toml:61:25"));
 }
 
 #[test]

@@ -20,9 +20,8 @@ impl Dice {
 
 /// Changes a few bytes, which mostly makes it no TOML.
 fn mangle_bytes(dice: &mut Dice, text: &str) -> String {
-    const SNIPPETS: [&str; 15] = [
-        "\n", "[", "]", "{", "}", "=", "\"", "'", ".", "inf", "-1", "1e999", "\t", "漢", "\0",
-    ];
+    const SNIPPETS: [&str; 15] =
+        ["\n", "[", "]", "{", "}", "=", "\"", "'", ".", "inf", "-1", "1e999", "\t", "漢", "\0"];
     let mut bytes = text.as_bytes().to_vec();
     let at = dice.below(bytes.len());
     let until = (at + dice.below(12)).min(bytes.len());
@@ -43,11 +42,7 @@ fn mangle_bytes(dice: &mut Dice, text: &str) -> String {
 fn mangle_lines(dice: &mut Dice, text: &str) -> String {
     let mut lines: Vec<String> = text.lines().map(str::to_owned).collect();
     let (one, other) = (dice.below(lines.len()), dice.below(lines.len()));
-    match (
-        dice.below(3),
-        lines[one].split_once(" = "),
-        lines[other].split_once(" = "),
-    ) {
+    match (dice.below(3), lines[one].split_once(" = "), lines[other].split_once(" = ")) {
         (0, Some((key, _)), Some((_, value))) => lines[one] = format!("{key} = {value}"),
         (1, Some((_, value)), Some((key, _))) => lines[one] = format!("{key} = {value}"),
         _ => drop(lines.remove(one)),
@@ -90,8 +85,5 @@ fn no_mangled_recipe_crashes() {
         }
     }
     let each = [good, misread, refused];
-    assert!(
-        each.iter().all(|count| *count > MANGLED / 20),
-        "good, misread, refused: {each:?}"
-    );
+    assert!(each.iter().all(|count| *count > MANGLED / 20), "good, misread, refused: {each:?}");
 }
