@@ -3,7 +3,6 @@
 use super::{
     lab::{HostLab, Room},
     optimizer::OptimizerState,
-    train::Observer,
     training_loss::{WeightedRegularizer, finite},
 };
 use crate::{
@@ -11,9 +10,10 @@ use crate::{
     plugin::{Context, Hosted},
     random::Streams,
     recipe::{Optimizer, Schedule},
+    run::Observer,
 };
 use guard_sdk::{
-    Batch, Device, Error, Kind, Lab, Network, Result, Space, Synthetic, Tensor, Value,
+    Batch, Device, Kind, Lab, Network, Result, Space, Synthetic, Tensor, Value,
     abi::calls::ObjectiveInstance,
     autograd::{Graph, grad, no_grad},
     lab::LabBackend,
@@ -311,44 +311,4 @@ fn in_order_of_ids(groups: &[(&Vec<u64>, Tensor, Tensor)]) -> (Tensor, Tensor) {
     let labels: Vec<&Tensor> = groups.iter().map(|(_, _, labels)| labels).collect();
     let order = order.to_device(images.first().map_or(Device::Cpu, |images| images.device()));
     (Tensor::cat(&images, 0).index_select(0, &order), Tensor::cat(&labels, 0).index_select(0, &order))
-}
-
-/// The optimiser that an objective asks for, unless the recipe names one.
-pub fn optimizer_of(needs: &Needs) -> (Optimizer, Schedule) {
-    use guard_sdk::objective::Updates;
-    let schedule = |cosine: bool| if cosine { Schedule::Cosine } else { Schedule::Constant };
-    match needs.updates {
-        Updates::Sgd { learning_rate, momentum, cosine } => (
-            Optimizer::Sgd(crate::recipe::Sgd {
-                learning_rate,
-                momentum,
-                weight_decay: 0.0,
-                nesterov: false,
-            }),
-            schedule(cosine),
-        ),
-        Updates::Adam { learning_rate, betas, cosine } => (
-            Optimizer::Adam(crate::recipe::Adam {
-                learning_rate,
-                betas,
-                weight_decay: 0.0,
-                ..Default::default()
-            }),
-            schedule(cosine),
-        ),
-    }
-}
-
-/// An objective whose needs this host cannot meet.
-///
-/// # Errors
-/// If it needs expert trajectories or learns labels.
-pub fn check_needs(needs: &Needs) -> Result<()> {
-    if needs.networks == guard_sdk::objective::Networks::Experts {
-        return Err(Error::unsupported("it needs expert trajectories, which this host does not train"));
-    }
-    if needs.learn_soft_labels {
-        return Err(Error::unsupported("it learns soft labels, which this host does not optimise"));
-    }
-    Ok(())
 }

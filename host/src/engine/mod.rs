@@ -22,12 +22,12 @@ mod train;
 mod training_loss;
 mod verify;
 
-pub use distill::{Distiller, ImageGroup, SyntheticSet, check_needs, optimizer_of};
+pub use distill::{Distiller, ImageGroup, SyntheticSet};
 pub use evaluate::{AttackResult, Correct, Evaluation, EvaluationAttack, accuracy, clean, robust};
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;
 pub use pipeline::{Pipeline, RunResults, StudentResult, VariantResults};
 pub use student::{LabelSource, StudentTrainer};
-pub use train::{Observer, Trained, Trainer};
+pub use train::{Trained, Trainer};
 pub use training_loss::{Term, TrainingLoss, WeightedRegularizer};
 pub use verify::verify;

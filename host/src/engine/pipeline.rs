@@ -263,7 +263,7 @@ impl VariantRun<'_> {
             plugins,
             learned: &set.learned,
         };
-        write_distilled(folder, set, logits, data, &manifest)
+        write_distilled(folder, (&set.images, &set.labels), logits, data, &manifest)
     }
 
     fn student(

@@ -1,7 +1,9 @@
 //! A network on synthetic images, and the labels it learns from.
 
-use super::{optimizer::OptimizerState, train::Observer, training_loss::finite};
-use crate::{data::augment, network::Model, plugin::Context, random::Streams, recipe::Student};
+use super::{optimizer::OptimizerState, training_loss::finite};
+use crate::{
+    data::augment, network::Model, plugin::Context, random::Streams, recipe::Student, run::Observer,
+};
 use guard_sdk::{
     Kind, Result, Space, Tensor,
     autograd::{Graph, grad},

@@ -7,17 +7,12 @@ use crate::{
     plugin::Context,
     random::Streams,
     recipe::Training,
+    run::Observer,
 };
 use guard_sdk::{
     Batch, Result, Tensor,
     autograd::{Graph, grad, no_grad},
 };
-
-/// Watches a stage from outside: progress bars and the metrics file.
-pub trait Observer {
-    /// Called before each iteration; what is recorded until the next call belongs to it.
-    fn iteration(&self, iteration: u64, iterations: u64);
-}
 
 /// A trained network, and why training stopped early if it did.
 pub struct Trained {

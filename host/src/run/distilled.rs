@@ -1,7 +1,7 @@
 //! `distilled/`: the synthetic set in forms that other tools open.
 
 use super::atomic::{write_atomically, write_text};
-use crate::{data::DataInfo, engine::SyntheticSet, plan::PluginLock};
+use crate::{data::DataInfo, plan::PluginLock};
 use guard_sdk::{Device, Error, Kind, Result, Tensor};
 use image::{GrayImage, ImageBuffer, Rgb, RgbImage};
 use serde::Serialize;
@@ -47,13 +47,13 @@ pub struct DistilledManifest<'a> {
 /// If the file system refuses.
 pub fn write_distilled(
     folder: &Path,
-    set: &SyntheticSet,
+    (images, labels): (&Tensor, &Tensor),
     logits: Option<&Tensor>,
     info: &DataInfo,
     manifest: &DistilledManifest,
 ) -> Result<()> {
     let (images, labels) =
-        (set.images.to_device(Device::Cpu).contiguous(), set.labels.to_device(Device::Cpu).contiguous());
+        (images.to_device(Device::Cpu).contiguous(), labels.to_device(Device::Cpu).contiguous());
     let mut tensors = vec![("images", images.shallow_clone()), ("labels", labels.shallow_clone())];
     tensors.extend(logits.map(|logits| ("teacher_logits", logits.to_device(Device::Cpu).contiguous())));
     write_atomically(&folder.join("distilled.safetensors"), |path| {

@@ -8,4 +8,4 @@ mod stage;
 pub use atomic::{write_atomically, write_text};
 pub use directory::RunDirectory;
 pub use distilled::{DistilledManifest, write_distilled};
-pub use stage::{Display, Journal, StageLog};
+pub use stage::{Display, Journal, Observer, StageLog};

@@ -1,6 +1,6 @@
 //! What a run shows and writes while it goes: one progress line per stage on stderr, and `metrics.jsonl`.
 
-use crate::{engine::Observer, plugin::Recorder};
+use crate::plugin::Recorder;
 use guard_sdk::{Device, Error, Level, Result, Tensor};
 use indicatif::{ProgressBar, ProgressStyle};
 use std::{
@@ -10,6 +10,12 @@ use std::{
     path::Path,
     time::{Duration, Instant},
 };
+
+/// Watches a stage from outside: progress bars and the metrics file.
+pub trait Observer {
+    /// Called before each iteration; what is recorded until the next call belongs to it.
+    fn iteration(&self, iteration: u64, iterations: u64);
+}
 
 /// How a run shows its progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,9 +1,11 @@
 //! The plan: a recipe resolved and validated against the plugins it names. It is what `--dry-run` prints and what the engine
 //! runs; everything that can be known to be wrong is found here, in one pass, before anything runs. It needs no data.
 
+mod needs;
+
+use self::needs::{check_needs, optimizer_of};
 use crate::{
     data::{self, DataInfo},
-    engine::{check_needs, optimizer_of},
     network::{Architecture, NetworkSpec},
     plugin::{Context, Plugins, Silent},
     random::Streams,
