@@ -79,7 +79,7 @@ fn contact_sheet(images: &Tensor, columns: i64) -> Result<Tensor> {
     let zoom = (64 / height.max(width)).max(1);
     let large = images.repeat_interleave_self_int(zoom, 2, None).repeat_interleave_self_int(zoom, 3, None);
     let (height, width) = (height * zoom + 2, width * zoom + 2);
-    let framed = large.f_constant_pad_nd([1, 1, 1, 1])?;
+    let framed = large.f_pad([1, 1, 1, 1], "constant", Some(128.0))?;
     let sheet =
         framed.f_reshape([count / columns, columns, channels, height, width])?.permute([2, 0, 3, 1, 4]);
     Ok(sheet.f_reshape([channels, count / columns * height, columns * width])?)

@@ -2,7 +2,7 @@
 
 use crate::plugin::Recorder;
 use guard_sdk::{Device, Error, Level, Result, Tensor};
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::{
     cell::{Cell, RefCell},
     fs::File,
@@ -59,10 +59,7 @@ impl Journal {
         } else {
             ProgressBar::new(0)
         };
-        let style = ProgressStyle::with_template(
-            "{prefix:<36} {bar:24} {pos:>6}/{len:<6} {per_sec:>10} ETA {eta:>4}  {msg}",
-        );
-        bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        bar.set_style(style());
         bar.set_prefix(format!("{variant}: {stage}"));
         StageLog {
             journal: self,
@@ -78,6 +75,17 @@ impl Journal {
             failure: RefCell::default(),
         }
     }
+}
+
+/// Stage, bar, iterations, rate, time left, main figure.
+fn style() -> ProgressStyle {
+    let template = "{prefix:<36} {bar:24} {pos:>6}/{len:<6} {rate:>9} ETA {eta:>4}  {msg}";
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).with_key(
+        "rate",
+        |state: &ProgressState, text: &mut dyn std::fmt::Write| {
+            let _ = write!(text, "{:.1}/s", state.per_sec());
+        },
+    )
 }
 
 /// One stage of one variant.
