@@ -40,7 +40,6 @@ fn main() {
         .warnings(false)
         .include(&include)
         .include(&api)
-        .define("_GLIBCXX_USE_CXX11_ABI", "1")
         .file("src/abi/shim.cpp")
         .compile("guard_torch_shim");
 }

@@ -82,7 +82,11 @@ impl Streams {
         if shape.iter().any(|&length| length < 0) {
             return Err(Error::new(format!("random numbers cannot have shape {shape:?}")));
         }
-        let length = shape.iter().product::<i64>() as usize;
+        let length = shape.iter().try_fold(1usize, |length, &side| length.checked_mul(side as usize));
+        let too_many =
+            || Error::new(format!("{} random rows of shape {shape:?} do not fit into memory", ids.len()));
+        let length = length.ok_or_else(too_many)?;
+        let count = length.checked_mul(ids.len()).ok_or_else(too_many)?;
         let mut size = vec![ids.len() as i64];
         size.extend(shape);
         let rows = |fill: &mut dyn FnMut(&mut ChaCha8Rng)| {
@@ -95,12 +99,14 @@ impl Streams {
         };
         let flat = match kind {
             Kind::Double => {
-                let mut values = Vec::with_capacity(ids.len() * length);
+                let mut values = Vec::new();
+                values.try_reserve_exact(count).map_err(|_| too_many())?;
                 rows(&mut |generator| values.push(number(generator, distribution)));
                 Tensor::f_from_slice(&values)?
             }
             Kind::Float => {
-                let mut values = Vec::with_capacity(ids.len() * length);
+                let mut values = Vec::new();
+                values.try_reserve_exact(count).map_err(|_| too_many())?;
                 rows(&mut |generator| values.push(single(number(generator, distribution), distribution)));
                 Tensor::f_from_slice(&values)?
             }

@@ -279,6 +279,57 @@ fn a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_state() {
 }
 
 #[test]
+fn distillation_that_diverges_keeps_its_images_and_names_the_plugin() {
+    let here = Here::new();
+    let output = here.run(&quick(&["--quiet", "--set", "distill.options.batch_norm_weight=1e39"]));
+    assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
+    let error = stderr(&output);
+    assert!(error.contains("`sre2l` (plugin `guard.sre2l`, objective `sre2l`) is"), "{error}");
+    let kept = here.path("runs/digits/SRe2L/distilled-last-good.safetensors");
+    let tensors = guard_sdk::Tensor::read_safetensors(kept).unwrap();
+    assert!(tensors.iter().all(|(_, tensor)| tensor.isfinite().all().int64_value(&[]) == 1));
+}
+
+#[test]
+fn a_batch_that_batch_norm_cannot_learn_from_is_refused() {
+    let here = Here::new();
+    // 1,437 images in batches of 4 leave one over, and four stages leave one position of 8 by 8 pixels.
+    let resnet = "network={ architecture = \"resnet\", width = 4, blocks = [1, 1, 1, 1] }";
+    let error = here.run(&quick(&["--quiet", "--set", resnet, "--set", "training.batch_size=4"]));
+    assert_eq!(error.status.code(), Some(1));
+    assert!(
+        stderr(&error).contains("sees a single value per channel in a batch of one image"),
+        "{}",
+        stderr(&error)
+    );
+}
+
+#[test]
+fn sizes_beyond_reason_are_refused_before_anything_runs() {
+    let here = Here::new();
+    for (set, part) in [
+        ("network.depth=20000000", "must be at most 64"),
+        ("network.depth=9", "too small for 9 poolings"),
+        ("network.width=65536", "parameters, more than"),
+        ("network.width=9223372036854775807", "must be at most 65536"),
+    ] {
+        let error = here.fails(2, &["--dry-run", "--set", set]);
+        assert!(error.contains(part), "{set}: {error}");
+    }
+}
+
+#[test]
+fn plugins_before_and_after_the_command_are_all_loaded() {
+    let here = Here::new();
+    for arguments in [
+        &["--plugin", "./missing.so", "run", "--dry-run", "--plugin", "guard_curv"][..],
+        &["--plugin", "guard_curv", "plugin", "list", "--plugin", "./missing.so"],
+    ] {
+        assert!(here.fails(2, arguments).contains("plugin `./missing.so` was not found"));
+    }
+}
+
+#[test]
 fn plugins_are_listed_and_explained() {
     let here = Here::new();
     let list: Value = serde_json::from_str(&here.succeeds(&["plugin", "list", "--format", "json"])).unwrap();

@@ -15,6 +15,7 @@ pub enum Guarantee {
 
 /// What the host knows of an attack before it runs.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct AttackInfo {
     /// What the attack promises.
     pub guarantee: Guarantee,
@@ -22,11 +23,17 @@ pub struct AttackInfo {
     pub norms: Vec<Norm>,
 }
 
+impl Default for AttackInfo {
+    fn default() -> Self {
+        Self { guarantee: Guarantee::Bounded, norms: vec![Norm::Linf, Norm::L2] }
+    }
+}
+
 /// An attack on a network's decisions.
 pub trait Attack: Method {
     /// What the attack promises, and for which norms it is defined.
     fn info(&self) -> AttackInfo {
-        AttackInfo { guarantee: Guarantee::Bounded, norms: vec![Norm::Linf, Norm::L2] }
+        AttackInfo::default()
     }
 
     /// Adversarial images `[N,C,H,W]` in [0,1], of the batch's dtype, inside `budget`, without graph.

@@ -87,7 +87,7 @@ impl From<tch::TchError> for Error {
 
 impl From<serde_json::Error> for Error {
     fn from(error: serde_json::Error) -> Self {
-        Self::with_code("options", error.to_string())
+        Self::with_code("interface", error.to_string())
     }
 }
 

@@ -1,7 +1,7 @@
 //! How a library becomes a plugin: [`plugin!`](crate::plugin).
 
 use crate::{
-    Attack, Method, Objective, Regularizer, Result, Services,
+    Attack, Error, Method, Objective, Regularizer, Result, Services,
     abi::exports::{AnyAttack, AnyObjective, AnyRegularizer},
 };
 
@@ -28,7 +28,9 @@ fn schema<T: Method>() -> serde_json::Value {
 }
 
 fn new<T: Method>(options: serde_json::Value, services: &Services) -> Result<T> {
-    T::new(serde_json::from_value(options)?, services)
+    let options =
+        serde_json::from_value(options).map_err(|error| Error::with_code("options", error.to_string()))?;
+    T::new(options, services)
 }
 
 #[doc(hidden)]
@@ -91,9 +93,9 @@ macro_rules! plugin {
             struct ThisPlugin;
 
             const OFFERS: &[&[manifest::Offer]] = &[
-                &[$($(manifest::Offer(manifest::Kind::Objective, <$objective as $crate::Method>::NAME)),*)?],
-                &[$($(manifest::Offer(manifest::Kind::Regularizer, <$regularizer as $crate::Method>::NAME)),*)?],
-                &[$($(manifest::Offer(manifest::Kind::Attack, <$attack as $crate::Method>::NAME)),*)?],
+                &[$($(manifest::Offer(manifest::Kind::Objective, <$objective as $crate::Method>::NAME, <$objective as $crate::Method>::CAPTURABLE)),*)?],
+                &[$($(manifest::Offer(manifest::Kind::Regularizer, <$regularizer as $crate::Method>::NAME, <$regularizer as $crate::Method>::CAPTURABLE)),*)?],
+                &[$($(manifest::Offer(manifest::Kind::Attack, <$attack as $crate::Method>::NAME, <$attack as $crate::Method>::CAPTURABLE)),*)?],
             ];
             const VERSION: &str = env!("CARGO_PKG_VERSION");
             const UNWINDS: bool = cfg!(panic = "unwind");

@@ -4,7 +4,8 @@ use crate::{Batch, Network, OwnedNetwork, Result, Space};
 use tch::Tensor;
 
 /// The task at hand.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct LabInfo {
     /// Number of classes, K.
     pub classes: i64,
@@ -17,7 +18,8 @@ pub struct LabInfo {
 }
 
 /// The expert trajectories that the host trained.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct ExpertsInfo {
     /// How many there are.
     pub trajectories: u64,
@@ -87,7 +89,8 @@ impl<'a> Lab<'a> {
         self.0.info()
     }
 
-    /// The network trained on real data with the recipe's regularizers. Its parameters need no gradients.
+    /// A copy of the network trained on real data with the recipe's regularizers; keep it rather than ask again. Its
+    /// parameters need no gradients.
     ///
     /// # Errors
     /// If `needs` did not ask for it.

@@ -52,6 +52,9 @@ pub struct MethodEntry {
     pub name: String,
     /// The id of the interface it is called through.
     pub interface: String,
+    /// Whether it may run inside a CUDA graph.
+    #[serde(default)]
+    pub capturable: bool,
 }
 
 /// What a plugin says of itself.
@@ -71,9 +74,9 @@ pub struct Manifest {
     pub methods: Vec<MethodEntry>,
 }
 
-/// A method's kind and name, known at compile time.
+/// A method's kind, name and whether it is capturable, known at compile time.
 #[doc(hidden)]
-pub struct Offer(pub Kind, pub &'static str);
+pub struct Offer(pub Kind, pub &'static str, pub bool);
 
 /// Writes the manifest into `buffer` as far as it reaches, and returns its whole length. Runs at compile time; names are
 /// held to characters that need no escaping.
@@ -93,14 +96,14 @@ pub const fn render(buffer: &mut [u8], id: &str, version: &str, unwinds: bool, o
     while group < offers.len() {
         let mut item = 0;
         while item < offers[group].len() {
-            let Offer(kind, name) = &offers[group][item];
+            let Offer(kind, name, capturable) = &offers[group][item];
             at = put(buffer, at, if first { "{\"kind\":\"" } else { ",{\"kind\":\"" });
             at = put(buffer, at, kind.name());
             at = put(buffer, at, "\",\"name\":\"");
             at = put_word(buffer, at, name);
             at = put(buffer, at, "\",\"interface\":\"");
             at = put(buffer, at, kind.interface());
-            at = put(buffer, at, "\"}");
+            at = put(buffer, at, if *capturable { "\",\"capturable\":true}" } else { "\"}" });
             first = false;
             item += 1;
         }
@@ -143,8 +146,8 @@ mod tests {
     fn what_is_rendered_at_compile_time_reads_back() {
         const OFFERS: &[&[Offer]] = &[
             &[],
-            &[Offer(Kind::Regularizer, "a"), Offer(Kind::Regularizer, "b-c")],
-            &[Offer(Kind::Attack, "d")],
+            &[Offer(Kind::Regularizer, "a", false), Offer(Kind::Regularizer, "b-c", true)],
+            &[Offer(Kind::Attack, "d", false)],
         ];
         const LENGTH: usize = render(&mut [], "x.y", "1.2.3", true, OFFERS);
         const TEXT: [u8; LENGTH] = {
@@ -158,6 +161,10 @@ mod tests {
             ("x.y", "1.2.3", "unwind")
         );
         assert_eq!(manifest.torch, TORCH_VERSION);
+        assert_eq!(
+            manifest.methods.iter().map(|method| method.capturable).collect::<Vec<_>>(),
+            [false, true, false]
+        );
         let names: Vec<_> =
             manifest.methods.iter().map(|m| (m.kind, m.name.as_str(), m.interface.as_str())).collect();
         assert_eq!(

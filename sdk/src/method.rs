@@ -17,6 +17,9 @@ pub trait Method: Sized + Send + 'static {
     /// The name after `use =` or `objective =`: lower-case letters, digits and hyphens.
     const NAME: &'static str;
 
+    /// Whether the method may run inside a CUDA graph: static shapes, nothing read back to the CPU, no draws.
+    const CAPTURABLE: bool = false;
+
     /// Makes the method. Other methods are asked for here (`services.attack(...)`), so that a wrong recipe fails early.
     ///
     /// # Errors

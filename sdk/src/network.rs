@@ -5,7 +5,8 @@ use std::any::Any;
 use tch::Tensor;
 
 /// What is known of a network without running it.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct NetworkInfo {
     /// The architecture's name, e.g. `convnet`.
     pub architecture: String,

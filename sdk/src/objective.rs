@@ -93,14 +93,20 @@ pub struct Learnable {
     pub name: String,
     /// Its first value, a scalar.
     pub initial: f64,
-    /// The learning rate of plain gradient descent on it.
+    /// The learning rate of gradient descent on it.
     pub learning_rate: f64,
+    /// Its momentum; MTT and TESLA use 0.5.
+    #[serde(default)]
+    pub momentum: f64,
     /// The value it is clamped to from below after each step.
     pub minimum: Option<f64>,
 }
 
 /// What the host must prepare for an objective.
+///
+/// It crosses the boundary as text: a field that an older plugin does not know has its default.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
 pub struct Needs {
     /// Which networks.
     pub networks: Networks,
@@ -124,6 +130,23 @@ pub struct Needs {
     pub learn_soft_labels: bool,
 }
 
+impl Default for Needs {
+    fn default() -> Self {
+        Self {
+            networks: Networks::Teacher,
+            batch_norm: false,
+            real_images: false,
+            space: Space::Pixels,
+            together: Together::All,
+            start: Start::Noise,
+            iterations: 1000,
+            updates: Updates::Sgd { learning_rate: 0.1, momentum: 0.5, cosine: false },
+            learnables: Vec::new(),
+            learn_soft_labels: false,
+        }
+    }
+}
+
 /// The images that are optimised together, lent for a call.
 pub struct Synthetic<'a> {
     /// `[N,C,H,W]` in `space`, a leaf that requires gradients.
@@ -145,11 +168,12 @@ pub struct Synthetic<'a> {
 pub enum Value {
     /// A scalar `[]` with graph to the images and learnables.
     Loss(Tensor),
-    /// The loss's value, and its gradients: to the images first, then to the learnables in order.
+    /// The loss's value, and its gradients: to the images first, then to the soft labels if they are learned, then to the
+    /// learnables in order.
     Gradients {
         /// A scalar `[]`, for the log.
         loss: Tensor,
-        /// Of the shapes of images and learnables.
+        /// Of the shapes of what is learned.
         gradients: Vec<Tensor>,
     },
 }

@@ -192,7 +192,7 @@ impl RegularizerHandle {
 /// Where the run stands, and the host's services.
 #[derive(Clone, Copy)]
 pub struct Step<'a> {
-    /// `train`, `distill`, `relabel` or `evaluate`.
+    /// `plan` (methods are made to be checked), `train`, `distill`, `relabel`, `student` or `evaluate`.
     pub stage: &'a str,
     /// The current iteration, from 0.
     pub iteration: u64,

@@ -34,7 +34,7 @@ impl Bench {
         static ALONE: Mutex<()> = Mutex::new(());
         // A failed test must not fail those after it.
         let alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        let mut bench = Self {
+        let bench = Self {
             plugins: Plugins::new(Locator::new(Some(built_folder().as_os_str()), None)),
             random: Streams::new(5),
             recording: Recording::default(),

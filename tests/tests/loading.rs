@@ -70,7 +70,7 @@ fn a_text_file_is_refused() {
 #[test]
 fn a_folder_and_a_missing_file_are_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let mut plugins = Plugins::new(Locator::new(None, None));
+    let plugins = Plugins::new(Locator::new(None, None));
     let path = folder.path().display().to_string();
     let error = plugins.load(&path).err().unwrap();
     assert_eq!(one_line(&error), format!("plugin `{path}` is not a file"));
@@ -144,7 +144,7 @@ fn methods_of_a_kind_that_this_host_does_not_know_are_left_out_and_the_others_wo
 
 #[test]
 fn a_plugin_that_is_loaded_twice_is_loaded_once() {
-    let mut bench = Bench::new(&["guard_curv"]);
+    let bench = Bench::new(&["guard_curv"]);
     bench.plugins.load(&library("guard_curv").display().to_string()).unwrap();
     bench.plugins.load("libguard_curv.so").unwrap();
     assert_eq!(bench.plugins.loaded().len(), 1);
@@ -155,7 +155,7 @@ fn a_second_file_with_the_id_of_a_loaded_plugin_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join(library_name("copy")).display().to_string();
     fs::copy(library("guard_curv"), &copy).unwrap();
-    let mut bench = Bench::new(&["guard_curv"]);
+    let bench = Bench::new(&["guard_curv"]);
     let first = bench.plugins.loaded()[0].path.display().to_string();
     let error = bench.plugins.load(&copy).err().unwrap();
     assert_eq!(error.code, "duplicate");
@@ -199,7 +199,7 @@ fn a_plugin_is_found_by_name_in_the_folders_of_the_variable_in_their_order() {
         fs::copy(library("guard_curv"), folder.path().join(library_name("guard_curv"))).unwrap();
     }
     let variable = std::env::join_paths([empty.path(), first.path(), second.path()]).unwrap();
-    let mut plugins = Plugins::new(Locator::new(Some(&variable), None));
+    let plugins = Plugins::new(Locator::new(Some(&variable), None));
     let loaded = plugins.load("guard_curv").unwrap();
     let expected = first.path().canonicalize().unwrap().join(library_name("guard_curv"));
     assert_eq!(loaded.path, expected);
@@ -213,7 +213,7 @@ fn a_required_method_is_looked_up_in_the_manifests_of_libraries_that_are_not_loa
         fs::copy(library(name), folder.path().join(library_name(name))).unwrap();
     }
     fs::write(folder.path().join(library_name("broken")), "no library").unwrap();
-    let mut plugins = Plugins::new(Locator::new(Some(folder.path().as_os_str()), None));
+    let plugins = Plugins::new(Locator::new(Some(folder.path().as_os_str()), None));
     plugins.require(MethodKind::Attack, "pgd").unwrap();
     let ids: Vec<_> = plugins.loaded().iter().map(|loaded| loaded.manifest.id.as_str()).collect();
     assert_eq!(ids, ["guard.attacks"], "only what is needed is loaded");

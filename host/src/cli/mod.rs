@@ -9,6 +9,7 @@ pub use failure::Failure;
 
 use crate::plugin::{Locator, Plugins};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use guard_sdk::abi::shield::shielded;
 use std::{io::Write, path::Path, process::ExitCode};
 
 /// Adversarially robust dataset distillation from composable plugins.
@@ -17,9 +18,8 @@ use std::{io::Write, path::Path, process::ExitCode};
 #[derive(Debug, Parser)]
 #[command(name = "guard-host", version, about, disable_help_subcommand = true)]
 struct Cli {
-    /// Load a plugin: a name, looked up in GUARD_PLUGIN_PATH and beside the executable, or a path. May be repeated.
-    #[arg(long = "plugin", value_name = "FILE", global = true)]
-    plugins: Vec<String>,
+    #[command(flatten)]
+    requests: Requests,
 
     /// What to print on stdout.
     #[arg(long, value_enum, default_value_t = Format::Human, global = true)]
@@ -40,6 +40,14 @@ struct Cli {
     command: Option<Command>,
 }
 
+/// Plugins that are asked for; before the command, after it, or both.
+#[derive(Debug, Args)]
+struct Requests {
+    /// Load a plugin: a name, looked up in GUARD_PLUGIN_PATH and beside the executable, or a path. May be repeated.
+    #[arg(long = "plugin", value_name = "FILE")]
+    plugins: Vec<String>,
+}
+
 /// How results are printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Format {
@@ -52,27 +60,29 @@ enum Format {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run a recipe, or the built-in one.
-    Run(run::RunArguments),
+    Run {
+        #[command(flatten)]
+        run: run::RunArguments,
+        #[command(flatten)]
+        requests: Requests,
+    },
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
     /// Tell what this installation has, and what is wrong with it.
-    Doctor,
+    Doctor(Requests),
 }
 
 #[derive(Debug, Subcommand)]
 enum PluginCommand {
     /// List the plugins in GUARD_PLUGIN_PATH and beside the executable, and those named with `--plugin`.
-    List,
+    List(Requests),
     /// Tell what a plugin offers, with the options of its methods.
-    Info(PluginName),
-}
-
-#[derive(Debug, Args)]
-struct PluginName {
-    /// A name or a path.
-    #[arg(value_name = "PLUGIN")]
-    name: String,
+    Info {
+        /// A name or a path.
+        #[arg(value_name = "PLUGIN")]
+        name: String,
+    },
 }
 
 /// What every command has at hand.
@@ -86,7 +96,13 @@ struct Session {
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let verbose = cli.verbose;
-    match dispatch(cli) {
+    // A panic of the host is a failed run like any other, told in a line.
+    let mut outcome = Err(Failure::usage("nothing was done"));
+    let shield = shielded("guard-host", || {
+        outcome = dispatch(cli);
+        Ok(())
+    });
+    match shield.map_err(Failure::Run).and(outcome) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nobody reads a closed stderr.
@@ -97,8 +113,8 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let session = Session {
-        requests: cli.plugins,
+    let mut session = Session {
+        requests: cli.requests.plugins,
         format: cli.format,
         plugins: Plugins::new(Locator::from_environment()).checked(cli.checked),
     };
@@ -108,10 +124,19 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     }
     match cli.command {
         None => run::run(session, &cli.run),
-        Some(Command::Run(arguments)) => run::run(session, &arguments),
-        Some(Command::Plugin(PluginCommand::List)) => plugin::list(session),
-        Some(Command::Plugin(PluginCommand::Info(PluginName { name }))) => plugin::info(session, &name),
-        Some(Command::Doctor) => doctor::doctor(session),
+        Some(Command::Run { run, requests }) => {
+            session.requests.extend(requests.plugins);
+            run::run(session, &run)
+        }
+        Some(Command::Plugin(PluginCommand::List(requests))) => {
+            session.requests.extend(requests.plugins);
+            plugin::list(session)
+        }
+        Some(Command::Plugin(PluginCommand::Info { name })) => plugin::info(session, &name),
+        Some(Command::Doctor(requests)) => {
+            session.requests.extend(requests.plugins);
+            doctor::doctor(session)
+        }
     }
 }
 

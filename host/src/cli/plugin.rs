@@ -51,7 +51,7 @@ pub(super) fn list(session: Session) -> Result<(), Failure> {
 }
 
 /// Loads one plugin and tells what it offers.
-pub(super) fn info(mut session: Session, name: &str) -> Result<(), Failure> {
+pub(super) fn info(session: Session, name: &str) -> Result<(), Failure> {
     let loaded = session.plugins.load(name).map_err(Failure::Usage)?;
     let inspection = Inspection { manifest: loaded.manifest.clone(), blake3: loaded.blake3.clone() };
     let path = loaded.path.display().to_string();
@@ -73,7 +73,7 @@ pub(super) fn info(mut session: Session, name: &str) -> Result<(), Failure> {
         "  file      {path}\n  BLAKE3    {}\n  libtorch  {}",
         inspection.blake3, manifest.torch
     );
-    for (MethodEntry { kind, name, interface }, schema) in manifest.methods.iter().zip(&schemas) {
+    for (MethodEntry { kind, name, interface, .. }, schema) in manifest.methods.iter().zip(&schemas) {
         let _ = writeln!(text, "\n{kind} {name} ({interface})");
         for (option, about) in schema["properties"].as_object().into_iter().flatten() {
             let default = about.get("default").map_or(String::new(), |value| format!(" (default {value})"));

@@ -3,17 +3,17 @@
 use super::{
     lab::{HostLab, Room},
     optimizer::OptimizerState,
-    training_loss::{WeightedRegularizer, finite},
+    training_loss::{WeightedRegularizer, finite, finite_gradients},
 };
 use crate::{
     network::{Model, NetworkSpec},
     plugin::{Context, Hosted},
     random::Streams,
-    recipe::{Optimizer, Schedule},
+    recipe::{Optimizer, Schedule, Sgd},
     run::Observer,
 };
 use guard_sdk::{
-    Batch, Device, Kind, Lab, Network, Result, Space, Synthetic, Tensor, Value,
+    Batch, Device, Error, Kind, Lab, Network, Result, Space, Synthetic, Tensor, Value,
     abi::calls::ObjectiveInstance,
     autograd::{Graph, grad, no_grad},
     lab::LabBackend,
@@ -34,16 +34,34 @@ pub struct SyntheticSet {
     pub learned: Vec<(String, f64)>,
 }
 
+/// Why distillation stopped, and the images as they were before the failing step.
+pub struct Stopped {
+    /// The failure.
+    pub failure: Error,
+    /// What there was by then; unfinished groups as far as they came.
+    pub last_good: Option<SyntheticSet>,
+}
+
+impl From<Error> for Box<Stopped> {
+    fn from(failure: Error) -> Self {
+        Box::new(Stopped { failure, last_good: None })
+    }
+}
+
 /// Images that are optimised together, and what is remembered of them.
 pub struct ImageGroup {
     images: Tensor,
     labels: Tensor,
     learnables: Vec<(Learnable, Tensor)>,
+    /// Of each learnable.
+    learnable_updates: Vec<OptimizerState>,
     ids: Vec<u64>,
     space: Space,
     /// The least and greatest valid value per channel.
     range: (Tensor, Tensor),
     optimizer: OptimizerState,
+    /// What image-side regularizers see: the teacher where there is one, else a fresh network.
+    image_side: Option<Model>,
 }
 
 impl ImageGroup {
@@ -73,10 +91,12 @@ impl ImageGroup {
             images: images.detach().copy().set_requires_grad(true),
             labels: labels.shallow_clone(),
             learnables: needs.learnables.iter().map(learnable).collect(),
+            learnable_updates: needs.learnables.iter().map(learnable_updates).collect(),
             ids,
             space: needs.space,
             range,
             optimizer: OptimizerState::new(optimizer),
+            image_side: None,
         }
     }
 
@@ -100,7 +120,8 @@ impl ImageGroup {
     ) -> Result<f64> {
         let host_lab = HostLab { room, context: *context };
         let lab = Lab::lend(&host_lab);
-        let Self { images, labels, learnables, ids, space, .. } = &*self;
+        let Self { images, labels, learnables, ids, space, image_side, .. } = self;
+        let (images, labels, learnables, ids) = (&*images, &*labels, &*learnables, &*ids);
         let named: Vec<(&str, &Tensor)> =
             learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
         let synthetic =
@@ -109,28 +130,40 @@ impl ImageGroup {
         let value = objective.value(context, &synthetic, &lab)?;
         let mut learned = vec![images];
         learned.extend(learnables.iter().map(|(_, value)| value));
+        let who = Some(objective.who());
         let (loss, mut gradients) = match value {
             Value::Loss(loss) => {
-                finite(objective.label(), context, &loss)?;
+                finite(objective.label(), who, context, &loss)?;
                 let gradients = grad(&loss, &learned, Graph::Free)?;
                 (loss, gradients)
             }
-            Value::Gradients { loss, gradients } => {
-                finite(objective.label(), context, &loss)?;
-                (loss, gradients)
-            }
+            Value::Gradients { loss, gradients } => (loss, gradients),
         };
+        finite(objective.label(), who, context, &loss)?;
+        finite_gradients(objective.label(), who, context, &gradients)?;
         context.recorder.metric(&format!("loss/{}", objective.label()), &loss);
+        let mut total = loss.detach();
         if !regularizers.is_empty() {
             let batch = Batch { images, labels, soft_labels: None, ids, space: *space };
-            let network = image_side_network(&host_lab)?;
+            let network = match image_side {
+                Some(network) => &*network,
+                none => &*none.insert(image_side_network(&host_lab)?),
+            };
             for WeightedRegularizer { weight, regularizer } in regularizers {
-                let penalty = regularizer.penalty(context, &Network::lend(&network), &batch)?;
-                finite(regularizer.label(), context, &penalty)?;
-                context.recorder.metric(&format!("loss/{}", regularizer.label()), &penalty);
-                gradients[0] += grad(&(penalty * *weight), &[images], Graph::Free)?.remove(0);
+                let penalty = regularizer.penalty(context, &Network::lend(network), &batch)?;
+                let (label, who) = (regularizer.label(), Some(regularizer.who()));
+                finite(label, who, context, &penalty)?;
+                let weighted = &penalty * *weight;
+                context.recorder.metric(&format!("loss/{label}"), &penalty);
+                context.recorder.metric(&format!("loss/{label}/weighted"), &weighted);
+                total = total.f_add(&weighted.detach())?;
+                let gradient = grad(&weighted, &[images], Graph::Free)?;
+                finite_gradients(label, who, context, &gradient)?;
+                // Not in place: the plugin may hold on to what it returned.
+                gradients[0] = gradients[0].f_add(&gradient[0])?;
             }
         }
+        context.recorder.metric("loss/total", &total);
         self.apply(&gradients, rate)?;
         let Self { images, labels, learnables, ids, space, .. } = &*self;
         let named: Vec<(&str, &Tensor)> =
@@ -138,7 +171,7 @@ impl ImageGroup {
         let synthetic =
             Synthetic { images, labels, soft_labels: None, learnables: &named, ids, space: *space };
         objective.after_step(context, &synthetic, &lab)?;
-        Ok(loss.f_double_value(&[])?)
+        Ok(total.f_double_value(&[])?)
     }
 
     fn apply(&mut self, gradients: &[Tensor], rate: f64) -> Result<()> {
@@ -146,8 +179,9 @@ impl ImageGroup {
         no_grad(|| {
             let clamped = self.images.f_clamp_tensor(Some(&self.range.0), Some(&self.range.1))?;
             self.images.f_copy_(&clamped)?;
-            for ((learnable, value), gradient) in self.learnables.iter_mut().zip(&gradients[1..]) {
-                let _ = value.f_sub_(&(gradient * learnable.learning_rate))?;
+            let learned = self.learnables.iter_mut().zip(&mut self.learnable_updates).zip(&gradients[1..]);
+            for (((learnable, value), updates), gradient) in learned {
+                updates.step(&[value.shallow_clone()], std::slice::from_ref(gradient), 1.0)?;
                 if let Some(minimum) = learnable.minimum {
                     let _ = value.f_clamp_min_(minimum)?;
                 }
@@ -170,7 +204,12 @@ impl ImageGroup {
     }
 }
 
-/// The network that image-side regularizers see: the teacher where there is one, else a fresh network.
+fn learnable_updates(learnable: &Learnable) -> OptimizerState {
+    let Learnable { learning_rate, momentum, .. } = *learnable;
+    OptimizerState::new(&Optimizer::Sgd(Sgd { learning_rate, momentum, weight_decay: 0.0, nesterov: false }))
+}
+
+/// See [`ImageGroup::image_side`].
 fn image_side_network(lab: &HostLab) -> Result<Model> {
     match lab.room.teacher {
         Some(teacher) => Ok(teacher.frozen()),
@@ -207,7 +246,7 @@ impl Distiller<'_> {
         context: &Context,
         objective: &mut Hosted<ObjectiveInstance>,
         regularizers: &mut [WeightedRegularizer],
-    ) -> Result<SyntheticSet> {
+    ) -> Result<SyntheticSet, Box<Stopped>> {
         let Room { info, needs, spec, .. } = self.room;
         let (classes, per_class) = (info.classes as u64, info.images_per_class as u64);
         let own =
@@ -238,7 +277,8 @@ impl Distiller<'_> {
                 Some(own) => {
                     let positions: Vec<i64> = ids.iter().map(|&id| id as i64).collect();
                     let positions = Tensor::from_slice(&positions).to_device(context.device);
-                    (own.images.f_index_select(0, &positions)?, own.labels.f_index_select(0, &positions)?)
+                    let select = |tensor: &Tensor| tensor.f_index_select(0, &positions).map_err(Error::from);
+                    (select(&own.images)?, select(&own.labels)?)
                 }
                 None => self.first_images(context, ids, per_class)?,
             };
@@ -249,7 +289,15 @@ impl Distiller<'_> {
                 self.observer.iteration(number as u64 * self.iterations + iteration, total);
                 let context = Context { random: &streams, ..context.at(iteration, self.iterations) };
                 let rate = self.schedule.rate(iteration, self.iterations);
-                loss = group.step(&context, objective, regularizers, self.room, rate)?;
+                match group.step(&context, objective, regularizers, self.room, rate) {
+                    Ok(now) => loss = now,
+                    Err(failure) => {
+                        done.push((ids, group.pixels(spec), labels));
+                        let (images, labels) = in_order_of_ids(&done);
+                        let last_good = Some(SyntheticSet { images, labels, loss, learned: Vec::new() });
+                        return Err(Box::new(Stopped { failure, last_good }));
+                    }
+                }
             }
             losses.push(loss);
             learned = group

@@ -10,7 +10,7 @@ use crate::{
 use guard_sdk::{
     Batch, Error, Network, OwnedNetwork, Result, Tensor,
     lab::{ExpertsInfo, LabBackend, LabInfo, RealBatch},
-    objective::Needs,
+    objective::{Needs, Networks},
 };
 
 /// What was prepared for an objective, for the whole stage.
@@ -45,12 +45,15 @@ impl LabBackend for HostLab<'_> {
     }
 
     fn teacher(&self) -> Result<OwnedNetwork> {
-        let teacher = self.room.teacher.ok_or_else(|| not_prepared("a teacher"))?;
-        Ok(OwnedNetwork::new(teacher.frozen()))
+        let wanted = self.room.needs.networks == Networks::Teacher;
+        let teacher = self.room.teacher.filter(|_| wanted).ok_or_else(|| not_prepared("a teacher"))?;
+        // A copy: what the objective does to it stays with the objective.
+        let kind = teacher.parameters()[0].kind();
+        Ok(OwnedNetwork::new(teacher.copy(kind, false).committing()))
     }
 
     fn fresh_network(&self, draw: u64) -> Result<OwnedNetwork> {
-        if self.room.needs.networks != guard_sdk::objective::Networks::Fresh {
+        if self.room.needs.networks != Networks::Fresh {
             return Err(not_prepared("fresh networks"));
         }
         let streams = self.room.streams.named("fresh").numbered(draw);

@@ -10,7 +10,6 @@
 //! | `student` | a network on synthetic images, and the labels it learns from |
 //! | `evaluate` | clean and robust accuracy |
 //! | `pipeline` | the stages in order, for every variant |
-//! | `verify` | what the host checks of every adversarial batch |
 
 mod distill;
 mod evaluate;
@@ -20,14 +19,12 @@ mod pipeline;
 mod student;
 mod train;
 mod training_loss;
-mod verify;
 
-pub use distill::{Distiller, ImageGroup, SyntheticSet};
-pub use evaluate::{AttackResult, Correct, Evaluation, EvaluationAttack, accuracy, clean, robust};
+pub use distill::{Distiller, ImageGroup, Stopped, SyntheticSet};
+pub use evaluate::{AttackResult, Correct, Evaluation, EvaluationAttack, Evaluator, accuracy};
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;
 pub use pipeline::{Pipeline, RunResults, StudentResult, VariantResults};
 pub use student::{LabelSource, StudentTrainer};
 pub use train::{Trained, Trainer};
 pub use training_loss::{Term, TrainingLoss, WeightedRegularizer};
-pub use verify::verify;

@@ -1,8 +1,8 @@
 //! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
 
 use super::{
-    Distiller, Evaluation, EvaluationAttack, LabelSource, Room, StudentTrainer, Trainer, TrainingLoss,
-    WeightedRegularizer, accuracy, clean, robust,
+    Distiller, Evaluation, EvaluationAttack, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Trained,
+    Trainer, TrainingLoss, WeightedRegularizer, accuracy,
 };
 use crate::{
     data::{DataInfo, Dataset},
@@ -11,7 +11,7 @@ use crate::{
     plugin::{Context, Plugins, Recorder},
     random::Streams,
     recipe::{Distill, EvaluationSplit, Labels, RegularizerUse},
-    run::{DistilledManifest, Journal, RunDirectory, StageLog, write_distilled},
+    run::{DistilledManifest, Journal, RunDirectory, StageLog, write_atomically, write_distilled},
 };
 use guard_sdk::{Device, Error, Result, Tensor, lab::LabInfo};
 use serde_json::Value;
@@ -100,13 +100,18 @@ impl VariantRun<'_> {
             results.teacher = Some(self.evaluate(teacher, "evaluate teacher")?);
         }
         if let Some(distill) = &self.variant.recipe.distill {
-            let set = self.distill(distill, teacher.as_ref(), &loss)?;
+            let set = self.distill(&folder, distill, teacher.as_ref(), &loss)?;
             let logits = self.relabel(&set.images, teacher.as_ref())?;
             self.write_set(&folder.join("distilled"), distill, &set, logits.as_ref())?;
             for number in 0..self.variant.recipe.student.count as u64 {
-                let student =
-                    self.student(number, &set.images, &set.labels, logits.as_ref(), teacher.as_ref())?;
-                student.save(&folder.join("checkpoints").join(format!("student-{number}.safetensors")))?;
+                let student = self.student(
+                    &folder,
+                    number,
+                    &set.images,
+                    &set.labels,
+                    logits.as_ref(),
+                    teacher.as_ref(),
+                )?;
                 let evaluations = self.evaluate(&student, &format!("evaluate student {}", number + 1))?;
                 results.students.push(StudentResult { number, evaluations });
             }
@@ -168,20 +173,12 @@ impl VariantRun<'_> {
             observer: &log,
         };
         let trained = trainer.run(fresh, &self.context("train", &streams, &log));
-        let checkpoints = folder.join("checkpoints");
-        if let Some(failure) = trained.failure {
-            let path = checkpoints.join("teacher-last-good.safetensors");
-            trained.model.save(&path)?;
-            log.finish("stopped")?;
-            return Err(failure.cause(format!("the last good state is in `{}`", path.display())));
-        }
-        trained.model.save(&checkpoints.join("teacher.safetensors"))?;
-        log.finish(&format!("{} epochs", self.variant.recipe.training.epochs))?;
-        Ok(trained.model)
+        keep(trained, &folder.join("checkpoints"), "teacher", &log, self.variant.recipe.training.epochs)
     }
 
     fn distill(
         &self,
+        folder: &Path,
         distill: &Distill,
         teacher: Option<&Model>,
         loss: &TrainingLoss,
@@ -218,7 +215,16 @@ impl VariantRun<'_> {
             observer: &log,
         };
         let mut regularizers = self.regularizers("distill", &distill.regularizers)?;
-        let set = distiller.run(&context, &mut objective, &mut regularizers)?;
+        let set = distiller.run(&context, &mut objective, &mut regularizers).map_err(|stopped| {
+            let Stopped { failure, last_good } = *stopped;
+            let Some(set) = last_good else { return failure };
+            let path = folder.join("distilled-last-good.safetensors");
+            let tensors = [("images", set.images.contiguous()), ("labels", set.labels.contiguous())];
+            match write_atomically(&path, |aside| Ok(Tensor::write_safetensors(&tensors, aside)?)) {
+                Ok(()) => failure.cause(format!("the last good state is in `{}`", path.display())),
+                Err(error) => failure.cause(error),
+            }
+        })?;
         log.finish(&format!("{} images, loss {:.4}", set.labels.size()[0], set.loss))?;
         Ok(set)
     }
@@ -268,6 +274,7 @@ impl VariantRun<'_> {
 
     fn student(
         &self,
+        folder: &Path,
         number: u64,
         images: &Tensor,
         labels: &Tensor,
@@ -293,9 +300,14 @@ impl VariantRun<'_> {
             observer: &log,
         };
         let fresh = Model::fresh(&self.variant.student, &streams.named("network"), self.pipeline.device)?;
-        let student = trainer.run(fresh, &self.context("student", &streams, &log))?;
-        log.finish(&format!("{} epochs", self.variant.recipe.student.epochs))?;
-        Ok(student)
+        let student = trainer.run(fresh, &self.context("student", &streams, &log));
+        keep(
+            student,
+            &folder.join("checkpoints"),
+            &format!("student-{number}"),
+            &log,
+            self.variant.recipe.student.epochs,
+        )
     }
 
     /// One evaluation per ε of the threat model; clean accuracy alone where there is none.
@@ -305,7 +317,13 @@ impl VariantRun<'_> {
         let context = self.context("evaluate", &streams, &log);
         let evaluate = &self.variant.recipe.evaluate;
         let model = model.frozen();
-        let clean = clean(&model, &self.pipeline.data.test, evaluate.batch_size)?;
+        let evaluator = Evaluator {
+            model: &model,
+            split: &self.pipeline.data.test,
+            batch_size: evaluate.batch_size,
+            observer: &log,
+        };
+        let clean = evaluator.clean()?;
         let mut evaluations = Vec::new();
         for budget in &self.variant.budgets {
             let mut attacks = evaluate
@@ -317,16 +335,7 @@ impl VariantRun<'_> {
                     Ok(EvaluationAttack { name, attack })
                 })
                 .collect::<Result<Vec<_>>>()?;
-            let test = &self.pipeline.data.test;
-            evaluations.push(robust(
-                &model,
-                test,
-                &clean,
-                &mut attacks,
-                budget,
-                evaluate.batch_size,
-                &context,
-            )?);
+            evaluations.push(evaluator.robust(&clean, &mut attacks, budget, &context)?);
         }
         let robust: Vec<String> =
             evaluations.iter().map(|each| format!("{:.1} %", 100.0 * accuracy(&each.worst_case()))).collect();
@@ -337,4 +346,18 @@ impl VariantRun<'_> {
         }
         Ok(evaluations)
     }
+}
+
+/// Saves a trained network, or the last good one of a failed training.
+fn keep(trained: Trained, checkpoints: &Path, name: &str, log: &StageLog, epochs: usize) -> Result<Model> {
+    let Trained { model, failure } = trained;
+    if let Some(failure) = failure {
+        let path = checkpoints.join(format!("{name}-last-good.safetensors"));
+        model.save(&path)?;
+        log.finish("stopped")?;
+        return Err(failure.cause(format!("the last good state is in `{}`", path.display())));
+    }
+    model.save(&checkpoints.join(format!("{name}.safetensors")))?;
+    log.finish(&format!("{epochs} epochs"))?;
+    Ok(model)
 }

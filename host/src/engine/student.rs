@@ -1,13 +1,14 @@
 //! A network on synthetic images, and the labels it learns from.
 
-use super::{optimizer::OptimizerState, training_loss::finite};
+use super::{
+    optimizer::OptimizerState,
+    train::{Trained, descend, undone_on_failure},
+    training_loss::finite,
+};
 use crate::{
     data::augment, network::Model, plugin::Context, random::Streams, recipe::Student, run::Observer,
 };
-use guard_sdk::{
-    Kind, Result, Space, Tensor,
-    autograd::{Graph, grad},
-};
+use guard_sdk::{Kind, Result, Space, Tensor};
 
 /// What a student learns from.
 pub enum LabelSource<'a> {
@@ -48,11 +49,8 @@ pub struct StudentTrainer<'a> {
 }
 
 impl StudentTrainer<'_> {
-    /// Trains `model`.
-    ///
-    /// # Errors
-    /// Code `non-finite` if the loss is not finite.
-    pub fn run(&self, model: Model, context: &Context) -> Result<Model> {
+    /// Trains `model`. A failure leaves it as it was before the failing step.
+    pub fn run(&self, model: Model, context: &Context) -> Trained {
         let mut optimizer = OptimizerState::new(&self.student.optimizer);
         let count = self.labels.size()[0] as usize;
         let per_epoch = count.div_ceil(self.student.batch_size) as u64;
@@ -63,19 +61,28 @@ impl StudentTrainer<'_> {
                 let iteration = epoch * per_epoch + index as u64;
                 self.observer.iteration(iteration, iterations);
                 let context = context.at(iteration, iterations);
-                let loss = self.loss(&model, positions, &self.streams.numbered(iteration), epoch)?;
-                finite("student", &context, &loss)?;
-                context.recorder.metric("loss/student", &loss);
-                let parameters: Vec<&Tensor> = model.parameters().iter().collect();
-                let gradients = grad(&loss, &parameters, Graph::Free)?;
-                optimizer.step(
-                    model.parameters(),
-                    &gradients,
-                    self.student.schedule.rate(iteration, iterations),
-                )?;
+                let step = || self.step(&model, &mut optimizer, positions, epoch, &context);
+                if let Err(failure) = undone_on_failure(&model, step) {
+                    return Trained { model, failure: Some(failure) };
+                }
             }
         }
-        Ok(model)
+        Trained { model, failure: None }
+    }
+
+    fn step(
+        &self,
+        model: &Model,
+        optimizer: &mut OptimizerState,
+        positions: &[i64],
+        epoch: u64,
+        context: &Context,
+    ) -> Result<()> {
+        let loss = self.loss(model, positions, &self.streams.numbered(context.iteration), epoch)?;
+        finite("loss/student", None, context, &loss)?;
+        context.recorder.metric("loss/student", &loss);
+        let rate = self.student.schedule.rate(context.iteration, context.iterations);
+        descend(model, "loss/student", &loss, optimizer, rate, context)
     }
 
     fn loss(&self, model: &Model, positions: &[i64], streams: &Streams, epoch: u64) -> Result<Tensor> {

@@ -1,6 +1,9 @@
 //! A network on real data: the teacher (SRe2L calls it squeeze).
 
-use super::{optimizer::OptimizerState, training_loss::TrainingLoss};
+use super::{
+    optimizer::OptimizerState,
+    training_loss::{TrainingLoss, finite_gradients},
+};
 use crate::{
     data::{Split, augment},
     network::Model,
@@ -13,6 +16,33 @@ use guard_sdk::{
     Batch, Result, Tensor,
     autograd::{Graph, grad, no_grad},
 };
+
+/// One step down `loss`: gradients, a look at them, the optimiser.
+pub(super) fn descend(
+    model: &Model,
+    name: &str,
+    loss: &Tensor,
+    optimizer: &mut OptimizerState,
+    rate: f64,
+    context: &Context,
+) -> Result<()> {
+    let parameters: Vec<&Tensor> = model.parameters().iter().collect();
+    let gradients = grad(loss, &parameters, Graph::Free)?;
+    finite_gradients(name, None, context, &gradients)?;
+    optimizer.step(model.parameters(), &gradients, rate)
+}
+
+/// Runs one training step; if it fails, the running statistics are as before, and so are the parameters, which a step
+/// changes last.
+pub(super) fn undone_on_failure(model: &Model, step: impl FnOnce() -> Result<()>) -> Result<()> {
+    let statistics: Vec<Tensor> = model.buffers().iter().map(Tensor::copy).collect();
+    step().inspect_err(|_| {
+        no_grad(|| {
+            let buffers = model.buffers().iter().map(Tensor::shallow_clone);
+            buffers.zip(&statistics).for_each(|(mut buffer, before)| buffer.copy_(before));
+        });
+    })
+}
 
 /// A trained network, and why training stopped early if it did.
 pub struct Trained {
@@ -48,14 +78,9 @@ impl Trainer<'_> {
             for (index, positions) in order.chunks(training.batch_size).enumerate() {
                 let iteration = epoch * per_epoch + index as u64;
                 self.observer.iteration(iteration, iterations);
-                let statistics: Vec<Tensor> = model.buffers().iter().map(Tensor::copy).collect();
-                if let Err(failure) =
-                    self.step(&model, &mut optimizer, positions, epoch, &context.at(iteration, iterations))
-                {
-                    no_grad(|| {
-                        let buffers = model.buffers().iter().map(Tensor::shallow_clone);
-                        buffers.zip(&statistics).for_each(|(mut buffer, before)| buffer.copy_(before));
-                    });
+                let context = context.at(iteration, iterations);
+                let step = || self.step(&model, &mut optimizer, positions, epoch, &context);
+                if let Err(failure) = undone_on_failure(&model, step) {
                     return Trained { model, failure: Some(failure) };
                 }
             }
@@ -76,9 +101,7 @@ impl Trainer<'_> {
         let images =
             augment(&images, &self.training.augment, &self.streams.named("augment").numbered(epoch), &ids)?;
         let total = self.loss.step(context, model, &Batch::pixels(&images, &labels, &ids))?;
-        let parameters: Vec<&Tensor> = model.parameters().iter().collect();
-        let gradients = grad(&total, &parameters, Graph::Free)?;
         let rate = self.training.schedule.rate(context.iteration, context.iterations);
-        optimizer.step(model.parameters(), &gradients, rate)
+        descend(model, "loss/total", &total, optimizer, rate, context)
     }
 }

@@ -22,6 +22,8 @@ pub struct WeightedRegularizer {
 pub struct Term {
     /// `cross-entropy`, or the regularizer's label.
     pub name: String,
+    /// The plugin and method that made it.
+    pub who: Option<String>,
     /// The bare value, a scalar.
     pub value: Tensor,
     /// What it is multiplied with.
@@ -69,9 +71,9 @@ impl TrainingLoss {
     fn total(&self, context: &Context, network: &Network, batch: &Batch, logits: &Tensor) -> Result<Tensor> {
         let terms = self.terms(context, network, batch, logits)?;
         let mut total: Option<Tensor> = None;
-        for Term { name, value, weight } in &terms {
+        for Term { name, who, value, weight } in &terms {
             let weighted = value * *weight;
-            finite(name, context, value)?;
+            finite(name, who.as_deref(), context, value)?;
             context.recorder.metric(&format!("loss/{name}"), value);
             context.recorder.metric(&format!("loss/{name}/weighted"), &weighted);
             total = Some(match total {
@@ -97,14 +99,20 @@ impl TrainingLoss {
         let mut terms = Vec::new();
         if self.cross_entropy_weight > 0.0 {
             let value = self.cross_entropy(batch, logits)?;
-            terms.push(Term { name: "cross-entropy".into(), value, weight: self.cross_entropy_weight });
+            terms.push(Term {
+                name: "cross-entropy".into(),
+                who: None,
+                value,
+                weight: self.cross_entropy_weight,
+            });
         }
         let mut regularizers = self.regularizers.try_borrow_mut().map_err(|_| {
             Error::with_code("busy", "a regularizer asked for the training loss, which would call it again")
         })?;
         for WeightedRegularizer { weight, regularizer } in regularizers.iter_mut() {
             let value = regularizer.penalty(context, network, batch)?;
-            terms.push(Term { name: regularizer.label().to_string(), value, weight: *weight });
+            let (name, who) = (regularizer.label().to_string(), Some(regularizer.who().to_string()));
+            terms.push(Term { name, who, value, weight: *weight });
         }
         Ok(terms)
     }
@@ -124,16 +132,41 @@ impl TrainingLoss {
     }
 }
 
-/// An error with code `non-finite` that names the term and the step, unless `value` is finite.
-pub(super) fn finite(term: &str, context: &Context, value: &Tensor) -> Result<()> {
+/// An error with code `non-finite` that names the term, who made it and the step, unless `value` is finite.
+pub(super) fn finite(term: &str, who: Option<&str>, context: &Context, value: &Tensor) -> Result<()> {
     let value = no_grad(|| value.f_double_value(&[]))?;
     if value.is_finite() {
-        return Ok(());
+        Ok(())
+    } else {
+        Err(non_finite(&format!("`{term}`"), who, context, &value.to_string()))
     }
+}
+
+/// The same for gradients, before they touch anything.
+pub(super) fn finite_gradients(
+    of: &str,
+    who: Option<&str>,
+    context: &Context,
+    gradients: &[Tensor],
+) -> Result<()> {
+    let sum = no_grad(|| -> Result<f64> {
+        // Anything that is not finite makes the sum not finite; one number is fetched.
+        let sums: Vec<Tensor> = gradients.iter().map(|each| each.sum(Kind::Double)).collect();
+        Ok(Tensor::f_stack(&sums, 0)?.f_sum(Kind::Double)?.f_double_value(&[])?)
+    })?;
+    if sum.is_finite() {
+        Ok(())
+    } else {
+        Err(non_finite(&format!("the gradient of `{of}`"), who, context, "not finite"))
+    }
+}
+
+fn non_finite(what: &str, who: Option<&str>, context: &Context, value: &str) -> Error {
     let (stage, iteration) = (context.stage, context.iteration);
-    Err(Error::with_code(
+    let who = who.map_or(String::new(), |who| format!(" ({who})"));
+    Error::with_code(
         "non-finite",
-        format!("`{term}` is {value} at iteration {iteration} of stage `{stage}`"),
+        format!("{what}{who} is {value} at iteration {iteration} of stage `{stage}`"),
     )
-    .help("lower the learning rate or the term's weight"))
+    .help("lower the learning rate or the term's weight")
 }

@@ -26,10 +26,10 @@ impl Default for Architecture {
 #[serde(default, deny_unknown_fields)]
 pub struct Convnet {
     /// Blocks; each halves the image.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 64))]
     pub depth: i64,
     /// Channels of each block.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 65536))]
     pub width: i64,
     /// The blocks' normalisation.
     pub norm: NormLayer,
@@ -64,10 +64,10 @@ pub struct Resnet {
     /// What comes before the blocks.
     pub stem: Stem,
     /// Channels of the first stage; each further stage doubles them.
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1, max = 65536))]
     pub width: i64,
     /// Blocks of each stage; `[2, 2, 2, 2]` is ResNet-18.
-    #[schemars(length(min = 1), inner(range(min = 1)))]
+    #[schemars(length(min = 1, max = 8), inner(range(min = 1, max = 1000)))]
     pub blocks: Vec<i64>,
 }
 
@@ -86,6 +86,9 @@ pub enum Stem {
     /// A 7×7 convolution of stride 2 and max-pooling, for images of 224 pixels.
     Imagenet,
 }
+
+/// A network that is larger is a slip of the pen.
+const MOST_PARAMETERS: i128 = 4_000_000_000;
 
 /// Everything that makes a network but its tensors.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -117,10 +120,22 @@ impl NetworkSpec {
                 self.std.len()
             )));
         }
-        match &self.architecture {
-            Architecture::Convnet(convnet) => convnet::program(self.input, self.classes, convnet),
-            Architecture::Resnet(resnet) => Ok(resnet::program(channels, self.classes, resnet)),
+        let program = match &self.architecture {
+            Architecture::Convnet(convnet) => convnet::program(self.input, self.classes, convnet)?,
+            Architecture::Resnet(resnet) => resnet::program(channels, self.classes, resnet),
+        };
+        let size: i128 = program
+            .parameters
+            .iter()
+            .map(|each| each.shape.iter().map(|&length| i128::from(length)).product::<i128>())
+            .sum();
+        if size > MOST_PARAMETERS {
+            return Err(Error::new(format!(
+                "the network would have {size} parameters, more than {MOST_PARAMETERS}"
+            ))
+            .help("lower `width`"));
         }
+        Ok(program)
     }
 
     /// What plugins see.

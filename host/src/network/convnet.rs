@@ -50,13 +50,12 @@ pub(super) fn program(input: [i64; 3], classes: i64, convnet: &Convnet) -> Resul
             Operation::Stage(format!("block{}", block + 1)),
         ]);
         (height, columns) = (height / 2, columns / 2);
-    }
-    if height == 0 || columns == 0 {
-        return Err(Error::new(format!(
-            "images of {}x{} are too small for {depth} poolings by 2",
-            input[1], input[2]
-        ))
-        .help("lower `depth`"));
+        if height == 0 || columns == 0 {
+            let size = format!("images of {}x{}", input[1], input[2]);
+            return Err(
+                Error::new(format!("{size} are too small for {depth} poolings by 2")).help("lower `depth`")
+            );
+        }
     }
     program.operations.extend([Operation::Flatten, Operation::Embedding]);
     let classifier = program.linear("classifier", channels * height * columns, classes);

@@ -255,6 +255,11 @@ impl Run<'_> {
             });
         }
         let train = self.pass.mode == Mode::Train;
+        if train && x.size().iter().product::<i64>() == x.size()[1] {
+            let message =
+                format!("BatchNorm layer `{name}` sees a single value per channel in a batch of one image");
+            return Err(Error::new(message).help("choose a batch size that does not leave one image over"));
+        }
         let apply = |running_mean: &Tensor, running_variance: &Tensor| {
             x.f_batch_norm(
                 Some(&parameters[weight]),

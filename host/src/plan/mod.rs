@@ -16,6 +16,7 @@ use crate::{
 };
 use guard_sdk::{
     Budget, Device, Error,
+    abi::shim::cpu_capability,
     manifest::Kind,
     objective::{Needs, Networks},
 };
@@ -29,6 +30,10 @@ pub struct Plan {
     pub name: String,
     /// The seed that all variants share.
     pub seed: u64,
+    /// Threads inside operations. Equal bits need an equal number.
+    pub threads: i32,
+    /// The instruction set that libtorch's kernels were chosen for. Equal bits need the same.
+    pub cpu_capability: String,
     /// The data set.
     pub data: DataInfo,
     /// What runs side by side.
@@ -126,7 +131,9 @@ impl Plan {
                 seed: recipe.recipe.seed,
                 data,
                 variants,
-                plugins: plugins.loaded().iter().map(PluginLock::of).collect(),
+                plugins: plugins.loaded().iter().map(|loaded| PluginLock::of(loaded)).collect(),
+                threads: tch::get_num_threads(),
+                cpu_capability: cpu_capability(),
             }),
             _ => Err(Problems::new(problems)),
         }

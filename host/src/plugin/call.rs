@@ -1,15 +1,19 @@
 //! Every call of a plugin's method goes through here: random state seeded and put back, libtorch's state put back and
 //! compared, lent tensors compared, errors named.
 
-use super::{registry::Plugins, services::HostServices};
+use super::{
+    registry::{Handles, Plugins},
+    services::HostServices,
+};
 use crate::random::RandomSource;
 use guard_sdk::{
-    AttackInfo, Batch, Budget, Device, Error, Initial, Lab, Level, Needs, Network, Result, Services, State,
-    Step, Synthetic, Tensor, Value,
+    AttackInfo, Batch, Budget, Device, Error, Initial, Kind, Lab, Level, Needs, Network, Result, Services,
+    Space, State, Step, Synthetic, Tensor, Value,
     abi::{
-        calls::{AttackInstance, ObjectiveInstance, RegularizerInstance},
+        calls::{AttackInstance, ObjectiveInstance, RegularizerInstance, Stateful},
         shim::{ProcessState, RandomState, ThreadState, equal, version},
     },
+    lab::LabInfo,
 };
 
 /// Takes what methods report.
@@ -39,7 +43,7 @@ impl Recorder for Silent {
 /// Where the run stands, and what methods may use.
 #[derive(Clone, Copy)]
 pub struct Context<'a> {
-    /// `train`, `distill`, `relabel` or `evaluate`.
+    /// `plan`, `train`, `distill`, `relabel`, `student` or `evaluate`.
     pub stage: &'a str,
     /// The current iteration, from 0.
     pub iteration: u64,
@@ -69,6 +73,8 @@ pub struct Hosted<T> {
     /// Its name in logs and random streams.
     label: String,
     instance: T,
+    /// Methods that it asked for; freed after it.
+    handles: Handles,
 }
 
 impl<T> Hosted<T> {
@@ -80,8 +86,14 @@ impl<T> Hosted<T> {
         create: impl FnOnce(&Services) -> Result<T>,
     ) -> Result<Self> {
         let label = label.to_string();
-        let instance = guarded(&who, &label, context, &[], |step| create(&step.services))?;
-        Ok(Self { who, label, instance })
+        let handles = Handles::new(context.plugins.kept());
+        let instance = guarded(&who, &label, &handles, context, 0, &[], |step| create(&step.services))?;
+        Ok(Self { who, label, instance, handles })
+    }
+
+    /// Plugin, kind and name, for messages.
+    pub fn who(&self) -> &str {
+        &self.who
     }
 
     /// Its name in logs and random streams.
@@ -89,13 +101,35 @@ impl<T> Hosted<T> {
         &self.label
     }
 
+    /// `salt` tells calls of one iteration from each other for libtorch's generator.
     fn call<R>(
         &mut self,
         context: &Context,
+        salt: u64,
         lent: &[(&str, &Tensor)],
         body: impl FnOnce(&mut T, &Step) -> Result<R>,
     ) -> Result<R> {
-        guarded(&self.who, &self.label, context, lent, |step| body(&mut self.instance, step))
+        guarded(&self.who, &self.label, &self.handles, context, salt, lent, |step| {
+            body(&mut self.instance, step)
+        })
+    }
+}
+
+impl<T: Stateful> Hosted<T> {
+    /// See [`Method::save`](guard_sdk::Method::save).
+    ///
+    /// # Errors
+    /// Those of the method.
+    pub fn save(&mut self, context: &Context) -> Result<State> {
+        self.call(context, 0, &[], |instance, _| instance.save())
+    }
+
+    /// See [`Method::load`](guard_sdk::Method::load).
+    ///
+    /// # Errors
+    /// Those of the method.
+    pub fn load(&mut self, context: &Context, state: State) -> Result<()> {
+        self.call(context, 0, &[], |instance, _| instance.load(state))
     }
 }
 
@@ -103,11 +137,13 @@ impl<T> Hosted<T> {
 fn guarded<R>(
     who: &str,
     label: &str,
+    handles: &Handles,
     context: &Context,
+    salt: u64,
     lent: &[(&str, &Tensor)],
     body: impl FnOnce(&Step) -> Result<R>,
 ) -> Result<R> {
-    let services = HostServices { context: *context, label };
+    let services = HostServices { context: *context, label, handles };
     let step = Step {
         stage: context.stage,
         iteration: context.iteration,
@@ -116,7 +152,7 @@ fn guarded<R>(
     };
     let before = Before::of(lent, context.plugins.checks())?;
     let result = {
-        let _random = RandomState::seeded(context.random.seed(label, context.iteration))?;
+        let _random = RandomState::seeded(context.random.seed(label, context.iteration).wrapping_add(salt))?;
         let _thread = ThreadState::save()?;
         body(&step)
     };
@@ -134,6 +170,8 @@ struct Before {
     process: ProcessState,
     /// How often each lent tensor was written.
     versions: Vec<i64>,
+    /// Whether each lent tensor requires gradients, and whether it holds one.
+    gradients: Vec<(bool, bool)>,
     /// The lent tensors' values, in checked mode: a write that goes round autograd leaves the version as it is.
     values: Option<Vec<Tensor>>,
 }
@@ -143,6 +181,7 @@ impl Before {
         Ok(Self {
             process: ProcessState::now(),
             versions: lent.iter().map(|(_, tensor)| version(tensor)).collect::<Result<_>>()?,
+            gradients: lent.iter().map(|(_, tensor)| gradient_state(tensor)).collect(),
             values: checked.then(|| lent.iter().map(|(_, tensor)| tensor.detach().copy()).collect()),
         })
     }
@@ -168,9 +207,35 @@ impl Before {
                     Error::with_code("in-place", format!("{who} changed the {name} it was lent, in place"));
                 return Ok(Some(error.help("work on a copy: `tensor.copy()`")));
             }
+            let (requires, holds) = self.gradients[index];
+            let now = gradient_state(tensor);
+            if now.0 != requires {
+                let _ = tensor.set_requires_grad(requires);
+                let error = Error::with_code(
+                    "in-place",
+                    format!("{who} changed whether the {name} it was lent requires gradients"),
+                );
+                return Ok(Some(error.help("work on `tensor.detach()`")));
+            }
+            if now.1 && !holds {
+                let error =
+                    Error::with_code("in-place", format!("{who} left a gradient on the {name} it was lent"));
+                return Ok(Some(
+                    error.help("take gradients with `guard_sdk::autograd::grad`, not with `backward`"),
+                ));
+            }
         }
         Ok(None)
     }
+}
+
+fn gradient_state(tensor: &Tensor) -> (bool, bool) {
+    (tensor.requires_grad(), tensor.is_leaf() && tensor.grad().defined())
+}
+
+/// Tells the batches of an iteration from each other.
+fn first_id(batch: &Batch) -> u64 {
+    batch.ids.first().copied().unwrap_or_default()
 }
 
 /// Parameters and buffers of a network, to be compared after a call.
@@ -198,7 +263,7 @@ impl Hosted<RegularizerInstance> {
     pub fn penalty(&mut self, context: &Context, network: &Network, batch: &Batch) -> Result<Tensor> {
         let lent = lent_network(network)?;
         let wanted = batch.images.requires_grad() || lent.iter().any(|(_, tensor)| tensor.requires_grad());
-        let penalty = self.call(context, &with_batch(&lent, batch), |instance, step| {
+        let penalty = self.call(context, first_id(batch), &with_batch(&lent, batch), |instance, step| {
             instance.penalty(step, network, batch)
         })?;
         if penalty.numel() != 1 || penalty.dim() != 0 {
@@ -217,22 +282,6 @@ impl Hosted<RegularizerInstance> {
         }
         Ok(penalty)
     }
-
-    /// See [`Method::save`](guard_sdk::Method::save).
-    ///
-    /// # Errors
-    /// Those of the method.
-    pub fn save(&mut self, context: &Context) -> Result<State> {
-        self.call(context, &[], |instance, _| instance.save())
-    }
-
-    /// See [`Method::load`](guard_sdk::Method::load).
-    ///
-    /// # Errors
-    /// Those of the method.
-    pub fn load(&mut self, context: &Context, state: State) -> Result<()> {
-        self.call(context, &[], |instance, _| instance.load(state))
-    }
 }
 
 impl Hosted<AttackInstance> {
@@ -241,7 +290,7 @@ impl Hosted<AttackInstance> {
     /// # Errors
     /// If the method panicked.
     pub fn info(&mut self, context: &Context) -> Result<AttackInfo> {
-        self.call(context, &[], |instance, _| instance.info())
+        self.call(context, 0, &[], |instance, _| instance.info())
     }
 
     /// See [`Attack::perturb`](guard_sdk::Attack::perturb).
@@ -255,8 +304,14 @@ impl Hosted<AttackInstance> {
         batch: &Batch,
         budget: &Budget,
     ) -> Result<Tensor> {
+        if batch.space != Space::Pixels {
+            return Err(Error::new(format!(
+                "{} attacks pixels in [0,1], and was given normalised images",
+                self.who
+            )));
+        }
         let lent = lent_network(network)?;
-        self.call(context, &with_batch(&lent, batch), |instance, step| {
+        self.call(context, first_id(batch), &with_batch(&lent, batch), |instance, step| {
             instance.perturb(step, network, batch, budget)
         })
     }
@@ -268,7 +323,7 @@ impl Hosted<ObjectiveInstance> {
     /// # Errors
     /// If the method panicked.
     pub fn needs(&mut self, context: &Context) -> Result<Needs> {
-        self.call(context, &[], |instance, _| instance.needs())
+        self.call(context, 0, &[], |instance, _| instance.needs())
     }
 
     /// See [`Objective::initialise`](guard_sdk::Objective::initialise).
@@ -276,7 +331,11 @@ impl Hosted<ObjectiveInstance> {
     /// # Errors
     /// Those of the method.
     pub fn initialise(&mut self, context: &Context, lab: &Lab) -> Result<Option<Initial>> {
-        self.call(context, &[], |instance, step| instance.initialise(step, lab))
+        let initial = self.call(context, 0, &[], |instance, step| instance.initialise(step, lab))?;
+        match initial.as_ref().and_then(|initial| wrong_initial(initial, lab.info())) {
+            Some(problem) => Err(Error::new(format!("{} returned first images {problem}", self.who))),
+            None => Ok(initial),
+        }
     }
 
     /// See [`Objective::value`](guard_sdk::Objective::value).
@@ -284,7 +343,7 @@ impl Hosted<ObjectiveInstance> {
     /// # Errors
     /// Those of the method; or if what it returned is neither a scalar with graph nor gradients of the right shapes.
     pub fn value(&mut self, context: &Context, synthetic: &Synthetic, lab: &Lab) -> Result<Value> {
-        let value = self.call(context, &lent_synthetic(synthetic), |instance, step| {
+        let value = self.call(context, 0, &lent_synthetic(synthetic), |instance, step| {
             instance.value(step, synthetic, lab)
         })?;
         let (loss, problem) = match &value {
@@ -306,7 +365,7 @@ impl Hosted<ObjectiveInstance> {
     /// # Errors
     /// Those of the method.
     pub fn after_step(&mut self, context: &Context, synthetic: &Synthetic, lab: &Lab) -> Result<()> {
-        self.call(context, &lent_synthetic(synthetic), |instance, step| {
+        self.call(context, 0, &lent_synthetic(synthetic), |instance, step| {
             instance.after_step(step, synthetic, lab)
         })
     }
@@ -317,6 +376,21 @@ fn lent_synthetic<'a>(synthetic: &'a Synthetic) -> Vec<(&'a str, &'a Tensor)> {
     lent.extend(synthetic.soft_labels.map(|soft| ("soft labels", soft)));
     lent.extend(synthetic.learnables.iter().copied());
     lent
+}
+
+fn wrong_initial(initial: &Initial, info: &LabInfo) -> Option<String> {
+    let (images, labels) = (initial.images.size(), initial.labels.size());
+    if images.len() != 4 || images[1..] != info.image || labels != images[..1] || images[0] == 0 {
+        return Some(format!("of shape {images:?} with labels {labels:?} for images {:?}", info.image));
+    }
+    if initial.labels.kind() != Kind::Int64 || !matches!(initial.images.kind(), Kind::Float | Kind::Double) {
+        return Some(format!("of {:?} with labels of {:?}", initial.images.kind(), initial.labels.kind()));
+    }
+    let range = (initial.labels.min().int64_value(&[]), initial.labels.max().int64_value(&[]));
+    if range.0 < 0 || range.1 >= info.classes {
+        return Some(format!("with labels from {} to {} for {} classes", range.0, range.1, info.classes));
+    }
+    (initial.images.isfinite().all().int64_value(&[]) == 0).then(|| "that are not finite".to_string())
 }
 
 fn wrong_shapes(gradients: &[Tensor], synthetic: &Synthetic) -> Option<String> {

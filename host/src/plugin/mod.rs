@@ -5,8 +5,10 @@ mod file;
 mod locate;
 mod registry;
 mod services;
+mod verify;
 
 pub use call::{Context, Hosted, Recorder, Silent};
 pub use file::{Inspection, inspect};
 pub use locate::{Locator, library_name};
 pub use registry::{Loaded, Plugins};
+pub use verify::{limit, verify};

@@ -14,7 +14,8 @@ use guard_sdk::{
     manifest::{Kind, Manifest, MethodEntry},
 };
 use std::{
-    cell::RefCell,
+    cell::{Cell, RefCell},
+    collections::BTreeMap,
     path::{Path, PathBuf},
     rc::Rc,
 };
@@ -89,22 +90,16 @@ fn prefixed(mut error: Error, path: &Path) -> Error {
 /// All plugins of a run, and the methods they asked the host for.
 pub struct Plugins {
     locator: Locator,
-    loaded: Vec<Loaded>,
+    /// Leaked, as the libraries themselves are never unloaded.
+    loaded: RefCell<Vec<&'static Loaded>>,
     checks: bool,
-    attacks: RefCell<Vec<Rc<RefCell<Hosted<AttackInstance>>>>>,
-    regularizers: RefCell<Vec<Rc<RefCell<Hosted<RegularizerInstance>>>>>,
+    kept: Rc<Kept>,
 }
 
 impl Plugins {
     /// None yet; names are looked up with `locator`.
     pub fn new(locator: Locator) -> Self {
-        Self {
-            locator,
-            loaded: Vec::new(),
-            checks: false,
-            attacks: RefCell::default(),
-            regularizers: RefCell::default(),
-        }
+        Self { locator, loaded: RefCell::default(), checks: false, kept: Rc::default() }
     }
 
     /// The same in checked mode: values of lent tensors are compared after every call, which costs a copy of each.
@@ -121,22 +116,24 @@ impl Plugins {
     ///
     /// # Errors
     /// If it is not found, no plugin, not one for this host, or another file with the same id is loaded.
-    pub fn load(&mut self, request: &str) -> Result<&Loaded> {
+    pub fn load(&self, request: &str) -> Result<&'static Loaded> {
         let path = self.find_file(request)?;
-        if let Some(known) = self.loaded.iter().position(|loaded| loaded.path == path) {
-            return Ok(&self.loaded[known]);
+        if let Some(known) = self.loaded().into_iter().find(|loaded| loaded.path == path) {
+            return Ok(known);
         }
-        let loaded = Loaded::open(&path)?;
-        if let Some(other) = self.loaded.iter().find(|other| other.manifest.id == loaded.manifest.id) {
-            let (id, other) = (&loaded.manifest.id, other.path.display());
+        // Before any of its code runs.
+        let id = Loaded::inspect(&path)?.manifest.id;
+        if let Some(other) = self.loaded().into_iter().find(|other| other.manifest.id == id) {
+            let other = other.path.display();
             let message = format!(
                 "plugin `{}` calls itself `{id}`, as does `{other}`, which is loaded already",
                 path.display()
             );
             return Err(Error::with_code("duplicate", message).help("load one of them"));
         }
-        self.loaded.push(loaded);
-        Ok(&self.loaded[self.loaded.len() - 1])
+        let loaded: &'static Loaded = Box::leak(Box::new(Loaded::open(&path)?));
+        self.loaded.borrow_mut().push(loaded);
+        Ok(loaded)
     }
 
     /// The file that `request` names; see [`Locator::find`].
@@ -160,8 +157,8 @@ impl Plugins {
     }
 
     /// The loaded plugins, in the order of loading.
-    pub fn loaded(&self) -> &[Loaded] {
-        &self.loaded
+    pub fn loaded(&self) -> Vec<&'static Loaded> {
+        self.loaded.borrow().clone()
     }
 
     /// Where plugins are looked for.
@@ -174,7 +171,7 @@ impl Plugins {
     ///
     /// # Errors
     /// If no plugin offers it. The help names the nearest method.
-    pub fn require(&mut self, kind: Kind, name: &str) -> Result<()> {
+    pub fn require(&self, kind: Kind, name: &str) -> Result<()> {
         let (plugin, method) = split(name);
         if self.find(kind, name).is_ok() || self.offering(kind, name).len() > 1 {
             return self.find(kind, name).map(|_| ());
@@ -194,7 +191,7 @@ impl Plugins {
         }
         let beside = offered.iter().flat_map(|(_, manifest)| &manifest.methods);
         let known: Vec<&MethodEntry> =
-            self.loaded.iter().flat_map(|loaded| &loaded.manifest.methods).chain(beside).collect();
+            self.loaded().into_iter().flat_map(|loaded| &loaded.manifest.methods).chain(beside).collect();
         Err(self.unknown(kind, name, &known))
     }
 
@@ -218,10 +215,10 @@ impl Plugins {
         }
     }
 
-    fn offering(&self, kind: Kind, name: &str) -> Vec<&Loaded> {
+    fn offering(&self, kind: Kind, name: &str) -> Vec<&'static Loaded> {
         let (plugin, method) = split(name);
-        self.loaded
-            .iter()
+        self.loaded()
+            .into_iter()
             .filter(|loaded| loaded.offers(kind, method) && plugin.is_none_or(|id| id == loaded.manifest.id))
             .collect()
     }
@@ -230,13 +227,13 @@ impl Plugins {
     ///
     /// # Errors
     /// If none does, or several do.
-    pub fn find(&self, kind: Kind, name: &str) -> Result<&Loaded> {
+    pub fn find(&self, kind: Kind, name: &str) -> Result<&'static Loaded> {
         let offering = self.offering(kind, name);
         match offering.as_slice() {
             [one] => Ok(one),
             [] => {
                 let known: Vec<&MethodEntry> =
-                    self.loaded.iter().flat_map(|loaded| &loaded.manifest.methods).collect();
+                    self.loaded().into_iter().flat_map(|loaded| &loaded.manifest.methods).collect();
                 Err(self.unknown(kind, name, &known))
             }
             [first, ..] => {
@@ -327,40 +324,100 @@ impl Plugins {
         Hosted::create(who, label, context, |services| create(table, services, method))
     }
 
-    /// Keeps an attack that a plugin asked for; the key is its handle.
-    pub(super) fn keep_attack(&self, attack: Hosted<AttackInstance>) -> u64 {
-        keep(&self.attacks, attack)
+    /// Holds the options of a method that a plugin asks for against the method's schema, after looking for a plugin that
+    /// offers it.
+    pub(super) fn check_options(&self, kind: Kind, name: &str, options: &serde_json::Value) -> Result<()> {
+        self.require(kind, name)?;
+        let schema = self.schema(kind, name)?;
+        let validator = jsonschema::validator_for(&schema)
+            .map_err(|error| Error::with_code("interface", format!("the schema of `{name}`: {error}")))?;
+        match validator.iter_errors(options).next() {
+            None => Ok(()),
+            Some(error) => {
+                let place = error.instance_path().to_string();
+                Err(Error::with_code(
+                    "options",
+                    format!("the options of the {kind} `{name}`: {error} at `{place}`"),
+                ))
+            }
+        }
     }
 
-    /// Keeps a regularizer that a plugin asked for; the key is its handle.
-    pub(super) fn keep_regularizer(&self, regularizer: Hosted<RegularizerInstance>) -> u64 {
-        keep(&self.regularizers, regularizer)
+    /// The methods that plugins asked for.
+    pub(super) fn kept(&self) -> &Rc<Kept> {
+        &self.kept
+    }
+}
+
+/// Methods that plugins asked for, by handle.
+#[derive(Default)]
+pub(super) struct Kept {
+    attacks: Shelf<AttackInstance>,
+    regularizers: Shelf<RegularizerInstance>,
+    next: Cell<u64>,
+}
+
+type Shelf<T> = RefCell<BTreeMap<u64, Rc<RefCell<Hosted<T>>>>>;
+
+impl Kept {
+    fn key(&self) -> u64 {
+        self.next.replace(self.next.get() + 1)
     }
 
     /// The attack behind a handle.
-    pub(super) fn kept_attack(&self, key: u64) -> Result<Rc<RefCell<Hosted<AttackInstance>>>> {
-        kept(&self.attacks, key)
+    pub(super) fn attack(&self, key: u64) -> Result<Rc<RefCell<Hosted<AttackInstance>>>> {
+        self.attacks.borrow().get(&key).cloned().ok_or_else(|| no_handle(key))
     }
 
     /// The regularizer behind a handle.
-    pub(super) fn kept_regularizer(&self, key: u64) -> Result<Rc<RefCell<Hosted<RegularizerInstance>>>> {
-        kept(&self.regularizers, key)
+    pub(super) fn regularizer(&self, key: u64) -> Result<Rc<RefCell<Hosted<RegularizerInstance>>>> {
+        self.regularizers.borrow().get(&key).cloned().ok_or_else(|| no_handle(key))
     }
 }
 
-type Kept<T> = RefCell<Vec<Rc<RefCell<Hosted<T>>>>>;
-
-fn keep<T>(all: &Kept<T>, hosted: Hosted<T>) -> u64 {
-    let mut all = all.borrow_mut();
-    all.push(Rc::new(RefCell::new(hosted)));
-    all.len() as u64 - 1
+fn no_handle(key: u64) -> Error {
+    Error::with_code("interface", format!("there is no method with handle {key}"))
 }
 
-fn kept<T>(all: &Kept<T>, key: u64) -> Result<Rc<RefCell<Hosted<T>>>> {
-    all.borrow()
-        .get(key as usize)
-        .cloned()
-        .ok_or_else(|| Error::with_code("interface", format!("there is no method with handle {key}")))
+/// The handles that one method was given; they end with it.
+pub(super) struct Handles {
+    kept: Rc<Kept>,
+    keys: RefCell<Vec<u64>>,
+}
+
+impl Handles {
+    pub(super) fn new(kept: &Rc<Kept>) -> Self {
+        Self { kept: kept.clone(), keys: RefCell::default() }
+    }
+
+    /// Keeps an attack; the key is its handle.
+    pub(super) fn keep_attack(&self, attack: Hosted<AttackInstance>) -> u64 {
+        let key = self.kept.key();
+        self.kept.attacks.borrow_mut().insert(key, Rc::new(RefCell::new(attack)));
+        self.keys.borrow_mut().push(key);
+        key
+    }
+
+    /// Keeps a regularizer; the key is its handle.
+    pub(super) fn keep_regularizer(&self, regularizer: Hosted<RegularizerInstance>) -> u64 {
+        let key = self.kept.key();
+        self.kept.regularizers.borrow_mut().insert(key, Rc::new(RefCell::new(regularizer)));
+        self.keys.borrow_mut().push(key);
+        key
+    }
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        for key in self.keys.take() {
+            // Taken out first: what is freed may itself hold handles.
+            let freed = (
+                self.kept.attacks.borrow_mut().remove(&key),
+                self.kept.regularizers.borrow_mut().remove(&key),
+            );
+            drop(freed);
+        }
+    }
 }
 
 /// `libguard_curv.so` as `guard_curv`.

@@ -1,8 +1,9 @@
 //! The host's services for one call of one method.
 
-use super::call::Context;
+use super::{call::Context, registry::Handles, verify::verify};
 use guard_sdk::{
     Batch, Budget, Device, Error, Level, Network, Result, Step, Tensor,
+    manifest::Kind,
     services::{Draw, ServicesBackend},
 };
 
@@ -10,6 +11,8 @@ pub(super) struct HostServices<'a> {
     pub context: Context<'a>,
     /// The calling method's name in logs and random streams.
     pub label: &'a str,
+    /// The handles that it was given.
+    pub handles: &'a Handles,
 }
 
 impl HostServices<'_> {
@@ -50,14 +53,16 @@ impl ServicesBackend for HostServices<'_> {
     }
 
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
+        self.context.plugins.check_options(Kind::Attack, name, options)?;
         let attack = self.context.plugins.attack(&self.context, name, &self.inner(name), options)?;
-        Ok(self.context.plugins.keep_attack(attack))
+        Ok(self.handles.keep_attack(attack))
     }
 
     fn regularizer(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
+        self.context.plugins.check_options(Kind::Regularizer, name, options)?;
         let regularizer =
             self.context.plugins.regularizer(&self.context, name, &self.inner(name), options)?;
-        Ok(self.context.plugins.keep_regularizer(regularizer))
+        Ok(self.handles.keep_regularizer(regularizer))
     }
 
     fn perturb(
@@ -68,13 +73,19 @@ impl ServicesBackend for HostServices<'_> {
         batch: &Batch,
         budget: &Budget,
     ) -> Result<Tensor> {
-        let attack = self.context.plugins.kept_attack(key)?;
+        let attack = self.context.plugins.kept().attack(key)?;
         let mut attack = attack.try_borrow_mut().map_err(|_| busy(self.label))?;
-        attack.perturb(&self.context.at(step.iteration, step.iterations), network, batch, budget)
+        let context = self.context.at(step.iteration, step.iterations);
+        let adversarial = attack.perturb(&context, network, batch, budget)?;
+        // Checked here as in an evaluation: training on images that leave the budget is no adversarial training.
+        let guarantee = attack.info(&context)?.guarantee;
+        let _sizes = verify(&adversarial, batch.images, budget, guarantee)
+            .map_err(|error| error.context(attack.who()))?;
+        Ok(adversarial)
     }
 
     fn penalty(&self, key: u64, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
-        let regularizer = self.context.plugins.kept_regularizer(key)?;
+        let regularizer = self.context.plugins.kept().regularizer(key)?;
         let mut regularizer = regularizer.try_borrow_mut().map_err(|_| busy(self.label))?;
         regularizer.penalty(&self.context.at(step.iteration, step.iterations), network, batch)
     }

@@ -277,7 +277,7 @@ pub enum EvaluationSplit {
     Validation,
 }
 
-/// What an attacker may do: change an image by less than a radius.
+/// What an attacker may do: change an image by at most a radius.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Threat {

@@ -73,8 +73,8 @@ impl RunDirectory {
             &serde_json::json!({
                 "guard_host": env!("CARGO_PKG_VERSION"),
                 "libtorch": TORCH_VERSION,
-                "threads": tch::get_num_threads(),
-                "cpu_capability": std::env::var("ATEN_CPU_CAPABILITY").ok(),
+                "threads": plan.threads,
+                "cpu_capability": plan.cpu_capability,
                 "system": format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
                 "arguments": std::env::args().skip(1).collect::<Vec<_>>(),
             }),

@@ -6,7 +6,7 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::{
     cell::{Cell, RefCell},
     fs::File,
-    io::{BufWriter, IsTerminal, Write},
+    io::{IsTerminal, Write},
     path::Path,
     time::{Duration, Instant},
 };
@@ -34,7 +34,7 @@ const RECORD_EVERY: u64 = 10;
 
 /// `metrics.jsonl`: the source of truth of a run's numbers.
 pub struct Journal {
-    file: RefCell<BufWriter<File>>,
+    file: RefCell<File>,
     display: Display,
 }
 
@@ -48,7 +48,7 @@ impl Journal {
         let file = File::create(&path).map_err(|error| {
             Error::with_code("file", format!("`{}` cannot be written: {error}", path.display()))
         })?;
-        Ok(Self { file: RefCell::new(BufWriter::new(file)), display })
+        Ok(Self { file: RefCell::new(file), display })
     }
 
     /// Opens a stage of a variant.
@@ -136,7 +136,8 @@ impl StageLog<'_> {
         let line = serde_json::json!({
             "variant": self.variant, "stage": self.stage, "iteration": iteration, "metrics": metrics,
         });
-        if let Err(error) = writeln!(self.journal.file.borrow_mut(), "{line}") {
+        // A line in one write: a killed run leaves whole lines.
+        if let Err(error) = self.journal.file.borrow_mut().write_all(format!("{line}\n").as_bytes()) {
             let failure = Error::with_code("file", format!("`metrics.jsonl` cannot be written: {error}"));
             self.failure.borrow_mut().get_or_insert(failure);
         }
@@ -159,10 +160,6 @@ impl StageLog<'_> {
         self.line(&format!("{outcome} ({seconds:.1} s)"));
         if !self.lines && self.journal.display == Display::Automatic {
             eprintln!("{}: {}: {outcome} ({seconds:.1} s)", self.variant, self.stage);
-        }
-        let flushed = self.journal.file.borrow_mut().flush();
-        if let Err(error) = flushed {
-            return Err(Error::with_code("file", format!("`metrics.jsonl` cannot be written: {error}")));
         }
         self.failure.take().map_or(Ok(()), Err)
     }

@@ -3,6 +3,7 @@
 use crate::gradient;
 use guard_sdk::{
     Attack, Batch, Budget, Method, Network, Norm, Result, Services, Step, Tensor,
+    autograd::no_grad,
     batch::{norm_each, per_image},
 };
 
@@ -18,7 +19,7 @@ pub struct PgdOptions {
     pub relative_step_size: f64,
     /// Start at a random point of the ball rather than at the image.
     pub random_start: bool,
-    /// Number of random starts; an example keeps the one with the highest loss.
+    /// Number of random starts; an example keeps one that is decided wrongly, or else the one with the highest loss.
     #[schemars(range(min = 1))]
     pub restarts: u64,
 }
@@ -57,15 +58,16 @@ impl Attack for Pgd {
         if self.options.restarts == 1 {
             return Ok(best);
         }
-        let loss_of = |images: &Tensor| {
-            guard_sdk::autograd::no_grad(|| batch.cross_entropy_each(&network.logits(images)?))
-        };
-        let mut highest = loss_of(&best)?;
+        let (mut fooled, mut highest) = judge(network, batch, &best)?;
         for restart in 1..self.options.restarts {
             let candidate = self.ascend(step, network, batch, budget, restart)?;
-            let losses = loss_of(&candidate)?;
-            best = candidate.where_self(&per_image(&losses.gt_tensor(&highest)), &best);
-            highest = highest.maximum(&losses);
+            let (fools, losses) = judge(network, batch, &candidate)?;
+            // A wrong decision counts for more than a high loss; among equals the loss decides.
+            let better = losses.gt_tensor(&highest).logical_and(&fools.eq_tensor(&fooled));
+            let better = better.logical_or(&fools.logical_and(&fooled.logical_not()));
+            best = candidate.where_self(&per_image(&better), &best);
+            highest = losses.where_self(&better, &highest);
+            fooled = fools.logical_or(&fooled);
         }
         Ok(best)
     }
@@ -96,6 +98,14 @@ impl Pgd {
         }
         Ok(adversarial)
     }
+}
+
+/// Whether each image is decided wrongly, and its loss, both `[N]`.
+fn judge(network: &Network, batch: &Batch, images: &Tensor) -> Result<(Tensor, Tensor)> {
+    no_grad(|| {
+        let logits = network.logits(images)?;
+        Ok((logits.argmax(-1, false).ne_tensor(batch.labels), batch.cross_entropy_each(&logits)?))
+    })
 }
 
 /// Uniform in the linf ball; in the l2 ball a uniform direction with a length uniform on [0, ε).

@@ -80,14 +80,12 @@ impl Objective for Sre2l {
         Needs {
             networks: Networks::Teacher,
             batch_norm: true,
-            real_images: false,
             space: Space::Normalised,
             together: Together::OneImagePerClass,
             start: Start::Noise,
             iterations: 1000,
             updates: Updates::Adam { learning_rate: 0.25, betas: [0.5, 0.9], cosine: true },
-            learnables: Vec::new(),
-            learn_soft_labels: false,
+            ..Needs::default()
         }
     }
 

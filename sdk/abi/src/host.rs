@@ -23,7 +23,7 @@ pub struct HostView<'a> {
 #[repr(C)]
 #[derive(StableAbi, Clone, Copy)]
 pub struct StepView<'a> {
-    /// `train`, `distill`, `relabel` or `evaluate`.
+    /// `plan`, `train`, `distill`, `relabel`, `student` or `evaluate`.
     pub stage: RStr<'a>,
     /// The current iteration, from 0.
     pub iteration: u64,

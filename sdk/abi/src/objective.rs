@@ -30,7 +30,7 @@ pub struct SyntheticView<'a> {
 pub struct ObjectiveValue {
     /// A scalar; with graph where `gradients` is empty.
     pub loss: TensorHandle,
-    /// Gradients in place of the graph: of the images first, then of the learnables in order.
+    /// Gradients in place of the graph: of the images first, then of learned soft labels, then of the learnables in order.
     pub gradients: RVec<TensorHandle>,
 }
 

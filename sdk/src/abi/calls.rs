@@ -45,14 +45,31 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        // Whoever wants the error of a drop calls `release`.
-        let _ = self.release();
+        // Whoever wants the error of a drop as such calls `release`; here nobody is left to return it to.
+        if let Err(error) = self.release() {
+            eprintln!("warning: {error}");
+        }
     }
 }
 
 /// The JSON Schema of a method's options.
 fn schema(table: &MethodTable, name: &str) -> Result<serde_json::Value> {
     Ok(serde_json::from_str(&result((table.schema)(RStr::from(name)))?)?)
+}
+
+/// What instances of all kinds can do.
+pub trait Stateful {
+    /// See [`Method::save`](crate::Method::save).
+    ///
+    /// # Errors
+    /// Those of the method.
+    fn save(&self) -> Result<State>;
+
+    /// See [`Method::load`](crate::Method::load).
+    ///
+    /// # Errors
+    /// Those of the method.
+    fn load(&mut self, state: State) -> Result<()>;
 }
 
 macro_rules! held {
@@ -80,28 +97,22 @@ macro_rules! held {
                 Ok(Self { table, held: Held::create(&table.method, services, name, options)? })
             }
 
-            /// See [`Method::save`](crate::Method::save).
-            ///
-            /// # Errors
-            /// Those of the method.
-            pub fn save(&self) -> Result<State> {
-                result((self.held.table.save)(self.held.instance)).and_then(take_state)
-            }
-
-            /// See [`Method::load`](crate::Method::load).
-            ///
-            /// # Errors
-            /// Those of the method.
-            pub fn load(&mut self, state: State) -> Result<()> {
-                result((self.held.table.load)(self.held.instance, give_state(state)))
-            }
-
             /// Frees the instance and reports what went wrong in its `Drop`.
             ///
             /// # Errors
             /// If it panicked.
             pub fn release(mut self) -> Result<()> {
                 self.held.release()
+            }
+        }
+
+        impl Stateful for $name {
+            fn save(&self) -> Result<State> {
+                result((self.held.table.save)(self.held.instance)).and_then(take_state)
+            }
+
+            fn load(&mut self, state: State) -> Result<()> {
+                result((self.held.table.load)(self.held.instance, give_state(state)))
             }
         }
     };

@@ -372,7 +372,11 @@ impl<P: Plugin> Exports<P> {
 }
 
 extern "C" fn fingerprint() -> Fingerprint {
-    Fingerprint { torch: RStr::from_str(TORCH_VERSION), cxx11_abi: true, symbol: super::shim::symbol() }
+    Fingerprint {
+        torch: RStr::from_str(TORCH_VERSION),
+        cxx11_abi: super::shim::cxx11_abi(),
+        symbol: super::shim::symbol(),
+    }
 }
 
 fn step_of<'a>(view: &'a StepView<'_>, services: &'a super::remote::RemoteServices<'_>) -> Step<'a> {

@@ -31,11 +31,6 @@ impl Library {
         Ok(Self { root })
     }
 
-    /// The manifest as the running library tells it.
-    pub fn manifest(&self) -> &'static str {
-        (self.root.manifest())().as_str()
-    }
-
     /// Regularizers, through this host's interface.
     ///
     /// # Errors

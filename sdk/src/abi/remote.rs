@@ -296,6 +296,9 @@ impl LabBackend for RemoteLab<'_> {
     }
 
     fn real(&self, class: Option<i64>, count: u64, draw: u64) -> Result<RealBatch> {
+        if class.is_some_and(|class| class < 0) {
+            return Err(Error::new(format!("there is no class {}", class.unwrap_or_default())));
+        }
         let batch = result((self.tables.lab.real)(self.view.data, class.unwrap_or(-1), count, draw))?;
         Ok(RealBatch { images: take(batch.images), labels: take(batch.labels), ids: batch.ids.into_vec() })
     }

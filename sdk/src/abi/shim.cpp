@@ -6,6 +6,7 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
+#include <ATen/Version.h>
 #include <c10/core/UndefinedTensorImpl.h>
 #include <torch/csrc/autograd/autograd.h>
 
@@ -123,8 +124,24 @@ void guard_shim_set_process_state(int32_t dtype, int32_t threads, bool determini
   }
 }
 
-// Equal shape, dtype and bits.
+// The instruction set that libtorch's kernels were chosen for, e.g. AVX512.
+char *guard_shim_cpu_capability() noexcept {
+  try {
+    return copy_message(at::get_cpu_capability().c_str());
+  } catch (...) {
+    return nullptr;
+  }
+}
+
+// _GLIBCXX_USE_CXX11_ABI, as this file was compiled.
+bool guard_shim_cxx11_abi() noexcept { return _GLIBCXX_USE_CXX11_ABI; }
+
+// Equal shape, dtype and bytes: a NaN equals itself.
 char *guard_shim_equal(at::Tensor *left, at::Tensor *right, bool *equal) noexcept {
-  return guarded([&] { *equal = at::equal(*left, *right); });
+  return guarded([&] {
+    const auto bytes = [](const at::Tensor &tensor) { return tensor.detach().contiguous().reshape(-1).view(at::kByte); };
+    *equal = left->sizes() == right->sizes() && left->scalar_type() == right->scalar_type() &&
+             at::equal(bytes(*left), bytes(*right));
+  });
 }
 }

@@ -34,6 +34,8 @@ unsafe extern "C" {
     fn guard_shim_threads() -> i32;
     fn guard_shim_deterministic() -> bool;
     fn guard_shim_set_process_state(dtype: i32, threads: i32, deterministic: bool);
+    fn guard_shim_cpu_capability() -> *mut c_char;
+    fn guard_shim_cxx11_abi() -> bool;
     fn guard_shim_equal(left: *const C_tensor, right: *const C_tensor, equal: *mut bool) -> *mut c_char;
 }
 
@@ -96,7 +98,21 @@ pub fn version(tensor: &Tensor) -> Result<i64> {
     Ok(version)
 }
 
-/// True if both have the same shape and values.
+/// The instruction set that libtorch's kernels were chosen for, e.g. `AVX512`: equal bits need equal ones.
+pub fn cpu_capability() -> String {
+    // SAFETY: takes nothing; the message it gives is `check`'s to free.
+    check(unsafe { guard_shim_cpu_capability() })
+        .err()
+        .map_or_else(|| "unknown".into(), |error| error.message)
+}
+
+/// Which C++ ABI the shim was compiled with.
+pub fn cxx11_abi() -> bool {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { guard_shim_cxx11_abi() }
+}
+
+/// True if both have the same shape, dtype and bytes.
 pub fn equal(left: &Tensor, right: &Tensor) -> Result<bool> {
     let mut equal = false;
     // SAFETY: two live tensors and a local to write to.

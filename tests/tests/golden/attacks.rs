@@ -9,7 +9,7 @@ use crate::{
     host::{Draws, Host, Watched},
     index::Dtype,
 };
-use guard_host::{engine::verify, network::Model};
+use guard_host::{network::Model, plugin::verify};
 use guard_sdk::{
     Budget, Kind, Network, Norm, Pass, Result, Tensor,
     autograd::{Graph, grad},

@@ -22,7 +22,7 @@ pub struct Host {
 
 impl Host {
     pub fn new(names: &[&str], draws: Draws) -> Result<Self> {
-        let mut plugins = Plugins::new(Locator::from_environment());
+        let plugins = Plugins::new(Locator::from_environment());
         for name in names {
             plugins.load(name)?;
         }

@@ -6,6 +6,14 @@ use guard_sdk::{Budget, Error, Guarantee, Kind, Norm, Result, Tensor, autograd::
 const LINF_SLACK: f64 = 1.0 / (1u64 << 23) as f64;
 const L2_SLACK: f64 = 1e-5;
 
+/// The largest size of a perturbation that counts as within the budget.
+pub fn limit(budget: &Budget) -> f64 {
+    match budget.norm {
+        Norm::Linf => budget.epsilon + LINF_SLACK,
+        Norm::L2 => budget.epsilon * (1.0 + L2_SLACK),
+    }
+}
+
 /// The size of each example's perturbation in the budget's norm, float64 `[N]`.
 ///
 /// # Errors
@@ -37,14 +45,12 @@ pub fn verify(adversarial: &Tensor, clean: &Tensor, budget: &Budget, guarantee: 
             return cheat(format!("left the pixel range [0,1]: values from {least} to {greatest}"));
         }
         let perturbation = &adversarial - &clean;
-        let (sizes, limit) = match budget.norm {
-            Norm::Linf => {
-                (perturbation.abs().flatten(1, -1).amax([-1].as_slice(), false), budget.epsilon + LINF_SLACK)
-            }
-            Norm::L2 => (norm_each(&perturbation), budget.epsilon * (1.0 + L2_SLACK)),
+        let sizes = match budget.norm {
+            Norm::Linf => perturbation.abs().flatten(1, -1).amax([-1].as_slice(), false),
+            Norm::L2 => norm_each(&perturbation),
         };
         let largest = sizes.max().double_value(&[]);
-        if guarantee == Guarantee::Bounded && largest > limit {
+        if guarantee == Guarantee::Bounded && largest > limit(budget) {
             return cheat(format!(
                 "exceeded its budget: {:?} norm {largest}, ε = {}",
                 budget.norm, budget.epsilon
