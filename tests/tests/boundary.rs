@@ -135,14 +135,50 @@ fn a_method_calls_an_attack_of_another_plugin_through_the_host() {
 }
 
 #[test]
-fn an_attack_that_no_loaded_plugin_offers_is_an_error_when_the_method_is_made() {
+fn an_attack_that_a_method_asks_for_is_looked_up_and_its_options_are_held_against_its_schema() {
     let bench = Bench::new(&["guard_misbehaving"]);
-    let options = json!({ "attack": "pgd", "options": {}, "epsilon": 0.1 });
-    let error = bench.regularizer("uses-attack", options).err().unwrap();
+    let asks = |attack: &str, options: serde_json::Value| {
+        bench.regularizer("uses-attack", json!({ "attack": attack, "options": options, "epsilon": 0.1 }))
+    };
+    assert!(asks("pgd", json!({})).is_ok(), "the plugin beside the others is found by its manifest");
+    let error = asks("pgf", json!({})).err().unwrap();
     assert_eq!(
         (error.code.as_str(), error.message.as_str()),
-        ("unknown-method", "no plugin offers the attack `pgd`")
+        ("unknown-method", "no plugin offers the attack `pgf`")
     );
+    let error = asks("pgd", json!({ "steps": 0 })).err().unwrap();
+    assert_eq!(error.code, "options");
+    assert!(error.message.contains("`pgd`") && error.message.contains("/steps"), "{error}");
+}
+
+#[test]
+fn an_attack_behind_a_handle_is_checked_like_one_of_the_evaluation() {
+    let bench = Bench::new(&["guard_misbehaving"]);
+    // Draws on [0,1) are no perturbation of size 0.01.
+    let options = json!({ "attack": "returns-draws", "options": {}, "epsilon": 0.01 });
+    let mut method = bench.regularizer("uses-attack", options).unwrap();
+    let examples = Examples::new(Kind::Float, 3);
+    let error =
+        method.penalty(&bench.context(), &Network::lend(&examples.model), &examples.batch()).err().unwrap();
+    assert_eq!(error.code, "attack-invalid");
+    assert!(error.message.contains("attack `returns-draws`"), "{error}");
+}
+
+#[test]
+fn methods_behind_handles_end_with_the_method_that_asked_for_them() {
+    let bench = Bench::new(&["guard_misbehaving"]);
+    let examples = Examples::new(Kind::Float, 2);
+    let call = |key: u64| {
+        let mut method = bench.regularizer("calls-key", json!({ "key": key })).unwrap();
+        method.penalty(&bench.context(), &Network::lend(&examples.model), &examples.batch())
+    };
+    // The first handle of this host is 0.
+    let outer = bench
+        .regularizer("uses-regularizer", json!({ "regularizer": "double-backward", "options": {} }))
+        .unwrap();
+    assert!(call(0).is_ok());
+    drop(outer);
+    assert!(call(0).err().unwrap().message.contains("there is no method with handle 0"));
 }
 
 #[test]
