@@ -232,6 +232,20 @@ fn what_a_method_was_lent_and_changed_in_place_is_named() {
 }
 
 #[test]
+fn gradients_that_a_method_asks_for_or_leaves_on_what_it_was_lent_are_named_and_undone() {
+    let bench = Bench::new(&["guard_misbehaving"]);
+    let examples = Examples::new(Kind::Float, 2);
+    let error = call(&bench, "requires-gradients", &examples).unwrap_err();
+    assert!(
+        one_line(&error).contains("changed which gradients are taken of the images it was lent"),
+        "{error}"
+    );
+    assert!(!examples.images.requires_grad());
+    let error = call(&bench, "leaves-gradients", &examples).unwrap_err();
+    assert!(one_line(&error).contains("left a gradient on the parameter `features.0.weight`"), "{error}");
+}
+
+#[test]
 fn a_write_that_goes_round_autograd_is_found_in_checked_mode() {
     let bench = Bench::new(&["guard_misbehaving"]);
     let examples = Examples::new(Kind::Float, 2);

@@ -213,7 +213,7 @@ impl Before {
                 let _ = tensor.set_requires_grad(requires);
                 let error = Error::with_code(
                     "in-place",
-                    format!("{who} changed whether the {name} it was lent requires gradients"),
+                    format!("{who} changed which gradients are taken of the {name} it was lent"),
                 );
                 return Ok(Some(error.help("work on `tensor.detach()`")));
             }
