@@ -169,7 +169,7 @@ fn a_run_never_overwrites_another() {
     let here = Here::new();
     fs::create_dir(here.path("mine")).unwrap();
     fs::write(here.path("mine/precious"), "").unwrap();
-    let error = here.fails(1, &quick(&["--out", "mine"]));
+    let error = here.fails(2, &quick(&["--out", "mine"]));
     assert!(error.contains("run directory `mine` is not empty"), "{error}");
     assert_eq!(fs::read_dir(here.path("mine")).unwrap().count(), 1);
 }

@@ -66,7 +66,10 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     if loaded.recipe.evaluate.split == EvaluationSplit::Validation {
         data = data.with_validation(&Streams::new(plan.seed));
     }
-    let directory = RunDirectory::create(&PathBuf::from("runs"), &plan.name, arguments.out.as_deref())?;
+    let directory = RunDirectory::create(&PathBuf::from("runs"), &plan.name, arguments.out.as_deref())
+        .map_err(
+            |error| if error.code == "occupied" { Failure::Usage(error) } else { Failure::Run(error) },
+        )?;
     let text = with_sets(&text, &arguments.sets);
     directory.begin(&text, &plan)?;
     let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };

@@ -41,6 +41,9 @@ pub(super) fn caption(summary: &Summary) -> String {
             text.push_str(", worst case per image");
         }
     }
+    if summary.rows.iter().any(|row| row.clean.std.is_some()) {
+        text.push_str("; ± standard deviation over students");
+    }
     text.push('\n');
     text
 }

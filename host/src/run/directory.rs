@@ -27,7 +27,7 @@ impl RunDirectory {
             let occupied = path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
             if occupied {
                 return Err(Error::with_code(
-                    "file",
+                    "occupied",
                     format!("run directory `{}` is not empty", path.display()),
                 )
                 .help("a run never overwrites another; choose an empty folder"));
