@@ -26,7 +26,6 @@ pub mod autograd;
 pub mod batch;
 pub mod budget;
 mod error;
-pub mod export;
 pub mod lab;
 pub mod manifest;
 pub mod method;
@@ -35,6 +34,7 @@ pub mod objective;
 pub mod regularizer;
 pub mod services;
 
+pub use abi::export;
 pub use attack::{Attack, AttackInfo, Guarantee};
 pub use batch::{Batch, Space};
 pub use budget::{Budget, Norm};

@@ -5,6 +5,7 @@
 //! |---|---|---|
 //! | `convert` | both | tensors, errors, enums |
 //! | `shield` | both | panics become errors |
+//! | `export` | plugin | `plugin!`: what a library shows to the loader |
 //! | `exports` | plugin | the author's traits as tables of functions |
 //! | `remote` | plugin | the host's tables as the safe `Network`, `Services`, `Lab` |
 //! | `host` | host | the host's objects as tables of functions |
@@ -14,6 +15,7 @@
 
 pub mod calls;
 pub mod convert;
+pub mod export;
 pub mod exports;
 pub mod host;
 pub mod library;
