@@ -257,6 +257,14 @@ options = { steps = 0 }
 }
 
 #[test]
+fn an_unknown_data_set_does_not_hide_an_unknown_method() {
+    let here = Here::new();
+    let error = here.fails(2, &["--set", "data.dataset=digit", "--set", "distill.objective=sre2"]);
+    assert!(error.contains("there is no reader for data set `digit`"), "{error}");
+    assert!(error.contains("no plugin offers the objective `sre2`"), "{error}");
+}
+
+#[test]
 fn sre2l_with_a_network_without_batch_norm_is_refused_with_what_works() {
     let here = Here::new();
     let error = here.fails(2, &["--set", "network.norm=instance"]);

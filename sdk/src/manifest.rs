@@ -1,6 +1,6 @@
 //! The manifest: what a library offers, as text in the file, so that it can be read without running any of its code.
 
-use guard_abi::MANIFEST_FORMAT;
+pub use guard_abi::{MANIFEST_FORMAT, MANIFEST_SECTION};
 
 /// The libtorch that this was compiled against, e.g. `2.11.0`.
 pub const TORCH_VERSION: &str = env!("GUARD_TORCH_VERSION");

@@ -120,26 +120,21 @@ impl ImageGroup {
     ) -> Result<f64> {
         let host_lab = HostLab { room, context: *context };
         let lab = Lab::lend(&host_lab);
+        let value = self.lend(|synthetic| objective.value(context, synthetic, &lab))?;
         let Self { images, labels, learnables, ids, space, image_side, .. } = self;
         let (images, labels, learnables, ids) = (&*images, &*labels, &*learnables, &*ids);
-        let named: Vec<(&str, &Tensor)> =
-            learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
-        let synthetic =
-            Synthetic { images, labels, soft_labels: None, learnables: &named, ids, space: *space };
-
-        let value = objective.value(context, &synthetic, &lab)?;
         let mut learned = vec![images];
         learned.extend(learnables.iter().map(|(_, value)| value));
         let who = Some(objective.who());
+        let (Value::Loss(loss) | Value::Gradients { loss, .. }) = &value;
+        finite(objective.label(), who, context, loss)?;
         let (loss, mut gradients) = match value {
             Value::Loss(loss) => {
-                finite(objective.label(), who, context, &loss)?;
                 let gradients = grad(&loss, &learned, Graph::Free)?;
                 (loss, gradients)
             }
             Value::Gradients { loss, gradients } => (loss, gradients),
         };
-        finite(objective.label(), who, context, &loss)?;
         finite_gradients(objective.label(), who, context, &gradients)?;
         context.recorder.metric(&format!("loss/{}", objective.label()), &loss);
         let mut total = loss.detach();
@@ -165,13 +160,16 @@ impl ImageGroup {
         }
         context.recorder.metric("loss/total", &total);
         self.apply(&gradients, rate)?;
-        let Self { images, labels, learnables, ids, space, .. } = &*self;
-        let named: Vec<(&str, &Tensor)> =
-            learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
-        let synthetic =
-            Synthetic { images, labels, soft_labels: None, learnables: &named, ids, space: *space };
-        objective.after_step(context, &synthetic, &lab)?;
+        self.lend(|synthetic| objective.after_step(context, synthetic, &lab))?;
         Ok(total.f_double_value(&[])?)
+    }
+
+    /// Lends the present images and learnables.
+    fn lend<T>(&self, body: impl FnOnce(&Synthetic) -> T) -> T {
+        let Self { images, labels, learnables, ids, space, .. } = self;
+        let learnables: Vec<(&str, &Tensor)> =
+            learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
+        body(&Synthetic { images, labels, soft_labels: None, learnables: &learnables, ids, space: *space })
     }
 
     fn apply(&mut self, gradients: &[Tensor], rate: f64) -> Result<()> {

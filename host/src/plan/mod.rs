@@ -124,6 +124,10 @@ impl Plan {
                 let mut checker = Checker { variant, data, plugins: &mut *plugins, problems: &mut problems };
                 variants.extend(checker.plan());
             }
+        } else {
+            // Shapes are not known, but what plugins have to say of their methods is.
+            let documents: Vec<_> = recipe.variants.iter().map(|variant| variant.document.clone()).collect();
+            problems.extend(check_methods(&documents, &[], plugins));
         }
         match data {
             Some(data) if problems.is_empty() => Ok(Self {

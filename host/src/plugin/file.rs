@@ -4,13 +4,10 @@
 use guard_sdk::{
     Error, Result, TORCH_VERSION,
     abi::library::wrong_torch,
-    manifest::{Manifest, MethodEntry},
+    manifest::{MANIFEST_FORMAT, MANIFEST_SECTION, Manifest, MethodEntry},
 };
 use object::{Object, ObjectSection, ObjectSegment};
 use std::{fs, path::Path};
-
-const MANIFEST_SECTION: &str = ".guard_manifest";
-const MANIFEST_FORMAT: &str = "guard-manifest/1";
 
 /// What a library file says of itself.
 #[derive(Debug, Clone)]
