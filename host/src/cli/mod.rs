@@ -1,6 +1,7 @@
 //! The command line: what was typed, and what comes of it. stdout is data, stderr is talk.
 
 mod doctor;
+mod evaluate;
 mod failure;
 mod plugin;
 mod run;
@@ -66,6 +67,13 @@ enum Command {
         #[command(flatten)]
         requests: Requests,
     },
+    /// Measure clean and robust accuracy of any weights on any data set, without a recipe.
+    Evaluate {
+        #[command(flatten)]
+        evaluate: evaluate::EvaluateArguments,
+        #[command(flatten)]
+        requests: Requests,
+    },
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -128,6 +136,10 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             session.requests.extend(requests.plugins);
             run::run(session, &run)
         }
+        Some(Command::Evaluate { evaluate, requests }) => {
+            session.requests.extend(requests.plugins);
+            evaluate::evaluate(session, &evaluate)
+        }
         Some(Command::Plugin(PluginCommand::List(requests))) => {
             session.requests.extend(requests.plugins);
             plugin::list(session)
@@ -156,7 +168,7 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 3] = ["run", "plugin", "doctor"];
+const COMMANDS: [&str; 4] = ["run", "evaluate", "plugin", "doctor"];
 
 /// A recipe that is not there: maybe a slip in a command's name.
 fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {

@@ -57,12 +57,14 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         let more = check_methods(&documents, &session.requests, &mut session.plugins);
         Problems::new(problems.into_vec().into_iter().chain(more).collect())
     })?;
-    let plan = Plan::new(&loaded, &session.requests, &mut session.plugins)?;
+    let prepared = data::prepare(&loaded.recipe.data);
+    let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
     if arguments.dry_run {
         return dry_run(&session, &plan);
     }
     let device = Device::Cpu;
-    let mut data = data::load(plan.data.name, device)?;
+    let mut data = prepared?.open()?;
+    plan.complete(&data);
     if loaded.recipe.evaluate.split == EvaluationSplit::Validation {
         data = data.with_validation(&Streams::new(plan.seed));
     }

@@ -1,15 +1,17 @@
 //! Clean and robust accuracy of a network on a whole split.
 
 use crate::{
-    data::Split,
+    data::{Loaded, Split, View},
     network::Model,
     plugin::{Context, Hosted, limit, verify},
+    recipe::AttackUse,
     run::Observer,
 };
 use guard_sdk::{
     Batch, Budget, Device, Error, Guarantee, Kind, Network, Result, Tensor, abi::calls::AttackInstance,
     batch::per_image,
 };
+use serde_json::Value;
 
 /// Whether each example was classified rightly.
 pub type Correct = Vec<bool>;
@@ -69,15 +71,35 @@ pub struct Evaluator<'a> {
 }
 
 impl Evaluator<'_> {
+    /// One evaluation per budget, each with attacks of its own; clean accuracy alone where there is no budget.
+    ///
+    /// # Errors
+    /// Those of [`Evaluator::clean`] and [`Evaluator::robust`], and of making the attacks.
+    pub fn all(&self, attacks: &[AttackUse], budgets: &[Budget], context: &Context) -> Result<Vec<Evaluation>> {
+        let clean = self.clean()?;
+        if budgets.is_empty() {
+            return Ok(vec![Evaluation { budget: None, clean, attacks: Vec::new() }]);
+        }
+        let under = |budget: &Budget| {
+            let make = |attack: &AttackUse| {
+                let (name, options) = (attack.label().to_string(), Value::Object(attack.options.clone()));
+                let attack = context.plugins.attack(context, &attack.method, &name, &options)?;
+                Ok(EvaluationAttack { name, attack })
+            };
+            let mut attacks = attacks.iter().map(make).collect::<Result<Vec<_>>>()?;
+            self.robust(&clean, &mut attacks, budget, context)
+        };
+        budgets.iter().map(under).collect()
+    }
+
     /// Which examples the model classifies rightly.
     ///
     /// # Errors
     /// If the images do not fit the model.
     pub fn clean(&self) -> Result<Correct> {
         let mut correct = Vec::with_capacity(self.split.len());
-        let positions: Vec<i64> = (0..self.split.len() as i64).collect();
-        for positions in positions.chunks(self.batch_size) {
-            let (images, labels) = self.split.select(positions);
+        for batch in self.split.in_order(self.batch_size) {
+            let Loaded { images, labels, .. } = batch?.to_device(self.model.device());
             correct.extend(right(self.model, &images, &labels)?);
         }
         Ok(correct)
@@ -101,12 +123,12 @@ impl Evaluator<'_> {
         let mut results = Vec::new();
         for (number, EvaluationAttack { name, attack }) in attacks.iter_mut().enumerate() {
             let mut correct = vec![false; clean.len()];
-            for (index, positions) in attackable.chunks(self.batch_size).enumerate() {
+            let lists = attackable.chunks(self.batch_size).map(<[i64]>::to_vec).collect();
+            for (index, batch) in self.split.batches(lists, View::plain()).enumerate() {
                 self.observer.iteration(number as u64 * batches + index as u64, total);
-                for (position, right) in
-                    positions.iter().zip(self.attacked(name, attack, positions, budget, context)?)
-                {
-                    correct[*position as usize] = right;
+                let batch = batch?.to_device(context.device);
+                for (id, right) in batch.ids.iter().zip(self.attacked(name, attack, &batch, budget, context)?) {
+                    correct[*id as usize] = right;
                 }
             }
             results.push(AttackResult { name: name.clone(), correct });
@@ -114,28 +136,26 @@ impl Evaluator<'_> {
         Ok(Evaluation { budget: Some(*budget), clean: clean.clone(), attacks: results })
     }
 
-    /// Which of the examples at `positions` the model classifies rightly under the attack.
+    /// Which of the examples the model classifies rightly under the attack.
     fn attacked(
         &self,
         name: &str,
         attack: &mut Hosted<AttackInstance>,
-        positions: &[i64],
+        Loaded { images, labels, ids }: &Loaded,
         budget: &Budget,
         context: &Context,
     ) -> Result<Correct> {
-        let (images, labels) = self.split.select(positions);
-        let ids: Vec<u64> = positions.iter().map(|&position| position as u64).collect();
-        let batch = Batch::pixels(&images, &labels, &ids);
+        let batch = Batch::pixels(images, labels, ids);
         let adversarial = attack.perturb(context, &Network::lend(self.model), &batch, budget)?.detach();
         let guarantee = attack.info(context)?.guarantee;
-        let sizes = verify(&adversarial, &images, budget, guarantee)
+        let sizes = verify(&adversarial, images, budget, guarantee)
             .map_err(|error| error.context(format!("attack `{name}` ({})", attack.who())))?;
         // A perturbation beyond the budget does not count against the network.
         let counted = match guarantee {
             Guarantee::Bounded => adversarial,
-            Guarantee::MinimumNorm => adversarial.where_self(&per_image(&sizes.le(limit(budget))), &images),
+            Guarantee::MinimumNorm => adversarial.where_self(&per_image(&sizes.le(limit(budget))), images),
         };
-        right(self.model, &counted, &labels)
+        right(self.model, &counted, labels)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::training_loss::TrainingLoss;
 use crate::{
-    data::Split,
+    data::{Loaded, Split, View},
     network::{Model, NetworkSpec},
     plugin::Context,
     random::Streams,
@@ -84,8 +84,9 @@ impl LabBackend for HostLab<'_> {
             .take(count as usize)
             .map(|choice| candidates[choice as usize])
             .collect();
-        let (images, labels) = split.select(&positions);
-        Ok(RealBatch { images, labels, ids: positions.into_iter().map(|position| position as u64).collect() })
+        let Loaded { images, labels, ids } =
+            split.batch(&positions, &View::plain())?.to_device(self.context.device);
+        Ok(RealBatch { images, labels, ids })
     }
 
     fn training_loss(&self, network: &Network, batch: &Batch) -> Result<Tensor> {

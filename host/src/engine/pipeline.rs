@@ -1,11 +1,11 @@
 //! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
 
 use super::{
-    Distiller, Evaluation, EvaluationAttack, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Trained,
+    Distiller, Evaluation, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Trained,
     Trainer, TrainingLoss, WeightedRegularizer, accuracy,
 };
 use crate::{
-    data::{DataInfo, Dataset},
+    data::{DataInfo, Dataset, Skipped},
     network::Model,
     plan::{Plan, PluginLock, VariantPlan},
     plugin::{Context, Plugins, Recorder},
@@ -25,6 +25,8 @@ pub struct RunResults {
     pub images: usize,
     /// `test` or `validation`.
     pub split: &'static str,
+    /// Files of the data set that were left out because they cannot be used.
+    pub skipped: Vec<Skipped>,
     /// Of each variant.
     pub variants: Vec<VariantResults>,
 }
@@ -73,12 +75,13 @@ impl Pipeline<'_> {
     pub fn run(&self) -> Result<RunResults> {
         let variants = self.plan.variants.iter().map(|variant| VariantRun { pipeline: self, variant }.run());
         Ok(RunResults {
-            dataset: self.plan.data.name.to_string(),
+            dataset: self.plan.data.name.clone(),
             images: self.data.test.len(),
             split: match self.plan.variants[0].recipe.evaluate.split {
                 EvaluationSplit::Test => "test",
                 EvaluationSplit::Validation => "validation",
             },
+            skipped: self.data.skipped.clone(),
             variants: variants.collect::<Result<_>>()?,
         })
     }
@@ -254,7 +257,7 @@ impl VariantRun<'_> {
         let plugins: &[PluginLock] = plugins;
         let labels = serde_json::to_value(relabel.labels)?.as_str().unwrap_or_default().to_string();
         let manifest = DistilledManifest {
-            dataset: data.name,
+            dataset: &data.name,
             classes: &data.classes,
             image: data.image,
             space: "pixels",
@@ -323,27 +326,12 @@ impl VariantRun<'_> {
             batch_size: evaluate.batch_size,
             observer: &log,
         };
-        let clean = evaluator.clean()?;
-        let mut evaluations = Vec::new();
-        for budget in &self.variant.budgets {
-            let mut attacks = evaluate
-                .attacks
-                .iter()
-                .map(|attack| {
-                    let (name, options) = (attack.label().to_string(), Value::Object(attack.options.clone()));
-                    let attack = self.pipeline.plugins.attack(&context, &attack.method, &name, &options)?;
-                    Ok(EvaluationAttack { name, attack })
-                })
-                .collect::<Result<Vec<_>>>()?;
-            evaluations.push(evaluator.robust(&clean, &mut attacks, budget, &context)?);
-        }
+        let evaluations = evaluator.all(&evaluate.attacks, &self.variant.budgets, &context)?;
+        let attacked = evaluations.iter().filter(|each| each.budget.is_some());
         let robust: Vec<String> =
-            evaluations.iter().map(|each| format!("{:.1} %", 100.0 * accuracy(&each.worst_case()))).collect();
-        let clean_percent = 100.0 * accuracy(&clean);
+            attacked.map(|each| format!("{:.1} %", 100.0 * accuracy(&each.worst_case()))).collect();
+        let clean_percent = 100.0 * accuracy(&evaluations[0].clean);
         log.finish(&format!("clean {clean_percent:.1} %, robust [{}]", robust.join(", ")))?;
-        if evaluations.is_empty() {
-            evaluations.push(Evaluation { budget: None, clean, attacks: Vec::new() });
-        }
         Ok(evaluations)
     }
 }

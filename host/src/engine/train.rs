@@ -5,7 +5,7 @@ use super::{
     training_loss::{TrainingLoss, finite_gradients},
 };
 use crate::{
-    data::{Split, augment},
+    data::{Loaded, Split, View},
     network::Model,
     plugin::Context,
     random::Streams,
@@ -75,11 +75,13 @@ impl Trainer<'_> {
         let iterations = per_epoch * training.epochs as u64;
         for epoch in 0..training.epochs as u64 {
             let order = self.streams.named("order").numbered(epoch).permutation(split.len());
-            for (index, positions) in order.chunks(training.batch_size).enumerate() {
-                let iteration = epoch * per_epoch + index as u64;
+            let lists = order.chunks(training.batch_size).map(<[i64]>::to_vec).collect();
+            let streams = self.streams.named("augment").numbered(epoch);
+            let batches = split.batches(lists, View { augment: training.augment.clone(), streams });
+            for (iteration, batch) in (epoch * per_epoch..).zip(batches) {
                 self.observer.iteration(iteration, iterations);
                 let context = context.at(iteration, iterations);
-                let step = || self.step(&model, &mut optimizer, positions, epoch, &context);
+                let step = || self.step(&model, &mut optimizer, batch?.to_device(context.device), &context);
                 if let Err(failure) = undone_on_failure(&model, step) {
                     return Trained { model, failure: Some(failure) };
                 }
@@ -92,14 +94,9 @@ impl Trainer<'_> {
         &self,
         model: &Model,
         optimizer: &mut OptimizerState,
-        positions: &[i64],
-        epoch: u64,
+        Loaded { images, labels, ids }: Loaded,
         context: &Context,
     ) -> Result<()> {
-        let (images, labels) = self.split.select(positions);
-        let ids: Vec<u64> = positions.iter().map(|&position| position as u64).collect();
-        let images =
-            augment(&images, &self.training.augment, &self.streams.named("augment").numbered(epoch), &ids)?;
         let total = self.loss.step(context, model, &Batch::pixels(&images, &labels, &ids))?;
         let rate = self.training.schedule.rate(context.iteration, context.iterations);
         descend(model, "loss/total", &total, optimizer, rate, context)

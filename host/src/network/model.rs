@@ -95,6 +95,11 @@ impl Model {
         &self.program
     }
 
+    /// Where its tensors live.
+    pub fn device(&self) -> Device {
+        self.mean.device()
+    }
+
     /// The parameters, in the program's order.
     pub fn parameters(&self) -> &[Tensor] {
         &self.parameters

@@ -5,7 +5,7 @@ mod needs;
 
 use self::needs::{check_needs, optimizer_of};
 use crate::{
-    data::{self, DataInfo},
+    data::{DataInfo, Dataset, Prepared},
     network::{Architecture, NetworkSpec},
     plugin::{Context, Plugins, Silent},
     random::Streams,
@@ -34,7 +34,7 @@ pub struct Plan {
     pub threads: i32,
     /// The instruction set that libtorch's kernels were chosen for. Equal bits need the same.
     pub cpu_capability: String,
-    /// The data set.
+    /// The data set. Without its files, classes may be numbers, and mean and std empty.
     pub data: DataInfo,
     /// What runs side by side.
     pub variants: Vec<VariantPlan>,
@@ -100,7 +100,12 @@ impl Plan {
     ///
     /// # Errors
     /// Everything that is wrong.
-    pub fn new(recipe: &Loaded, requests: &[String], plugins: &mut Plugins) -> Result<Self, Problems> {
+    pub fn new(
+        recipe: &Loaded,
+        data: &Result<Prepared, Error>,
+        requests: &[String],
+        plugins: &mut Plugins,
+    ) -> Result<Self, Problems> {
         let mut problems = Vec::new();
         for request in requests {
             if let Err(error) = plugins.load(request) {
@@ -117,7 +122,13 @@ impl Plan {
             return Err(Problems::new(problems));
         }
         let document = &recipe.document;
-        let data = data_info(document, &recipe.recipe).map_err(|error| problems.push(error)).ok();
+        let data = match data {
+            Ok(prepared) => Some(prepared.info().clone()),
+            Err(error) => {
+                problems.push(in_data(document, error.clone()));
+                None
+            }
+        };
         let mut variants = Vec::new();
         if let Some(data) = &data {
             for variant in &recipe.variants {
@@ -142,6 +153,16 @@ impl Plan {
             _ => Err(Problems::new(problems)),
         }
     }
+
+    /// Takes over what became known when the data was read: names of the classes, mean and standard deviation.
+    pub fn complete(&mut self, data: &Dataset) {
+        self.data = data.info.clone();
+        for variant in &mut self.variants {
+            for network in [&mut variant.network, &mut variant.student] {
+                (network.mean, network.std) = (data.info.mean.clone(), data.info.std.clone());
+            }
+        }
+    }
 }
 
 impl PluginLock {
@@ -155,23 +176,11 @@ impl PluginLock {
     }
 }
 
-/// The data set's constants, the recipe's mean and std in place of its own.
-fn data_info(document: &Document, recipe: &Recipe) -> Result<DataInfo, Problem> {
-    let mut info =
-        data::info(&recipe.data.dataset).map_err(|error| placed(document, "/data/dataset", error))?;
-    if let (Some(mean), Some(std)) = (&recipe.data.mean, &recipe.data.std) {
-        let channels = info.image[0] as usize;
-        if mean.len() != channels {
-            let message = format!(
-                "data set `{}` has {channels} channels, but `mean` has {} values",
-                info.name,
-                mean.len()
-            );
-            return Err(document.problem("/data/mean", Mark::Value, message));
-        }
-        (info.mean, info.std) = (mean.clone(), std.clone());
-    }
-    Ok(info)
+/// What is wrong with the data set, at the key of `[data]` that it is about.
+fn in_data(document: &Document, error: Error) -> Problem {
+    let inside = error.option_path.as_ref().map(|path| format!("/data{path}"));
+    let place = inside.filter(|place| document.get(place).is_some());
+    placed(document, &place.unwrap_or("/data/dataset".into()), error)
 }
 
 /// An error of a plugin as a problem without a place.

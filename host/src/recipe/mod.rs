@@ -12,6 +12,7 @@
 //! takes its options is asked later, through [`Document::validate`] with the plugin's schema.
 
 mod assign;
+mod augmentation;
 mod checks;
 mod document;
 mod epsilon;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 /// All results of a run.
 pub fn json(results: &RunResults) -> Value {
+    let evaluations = |evaluations: &[Evaluation]| evaluation_json(&results.dataset, results.images, evaluations);
     let variants: Vec<Value> = results
         .variants
         .iter()
@@ -13,20 +14,26 @@ pub fn json(results: &RunResults) -> Value {
             let students: Vec<Value> = variant
                 .students
                 .iter()
-                .map(|student| json!({ "student": student.number, "evaluate": evaluations(results, &student.evaluations) }))
+                .map(|student| json!({ "student": student.number, "evaluate": evaluations(&student.evaluations) }))
                 .collect();
             json!({
                 "name": variant.name,
-                "teacher": variant.teacher.as_ref().map(|teacher| evaluations(results, teacher)),
+                "teacher": variant.teacher.as_ref().map(|teacher| evaluations(teacher)),
                 "students": students,
             })
         })
         .collect();
-    json!({ "dataset": results.dataset, "split": results.split, "images": results.images, "variants": variants })
+    json!({
+        "dataset": results.dataset,
+        "split": results.split,
+        "images": results.images,
+        "skipped": results.skipped,
+        "variants": variants,
+    })
 }
 
-/// One object per ε.
-fn evaluations(results: &RunResults, evaluations: &[Evaluation]) -> Vec<Value> {
+/// One object per ε of one network on `images` images.
+pub fn evaluation_json(dataset: &str, images: usize, evaluations: &[Evaluation]) -> Vec<Value> {
     evaluations
         .iter()
         .map(|evaluation| {
@@ -44,8 +51,8 @@ fn evaluations(results: &RunResults, evaluations: &[Evaluation]) -> Vec<Value> {
                 .collect();
             let worst = evaluation.worst_case();
             json!({
-                "dataset": results.dataset,
-                "images": results.images,
+                "dataset": dataset,
+                "images": images,
                 "clean": { "correct": count(&evaluation.clean), "accuracy": accuracy(&evaluation.clean) },
                 "threat": evaluation.budget.map(|budget| json!({ "norm": budget.norm, "epsilon": budget.epsilon })),
                 "attacks": attacks,

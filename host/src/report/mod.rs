@@ -6,6 +6,6 @@ mod summary;
 mod table;
 
 pub use html::page;
-pub use json::json;
+pub use json::{evaluation_json, json};
 pub use summary::{Row, Spread, Summary, summary};
-pub use table::table;
+pub use table::{evaluation_table, table};

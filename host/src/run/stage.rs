@@ -34,7 +34,8 @@ const RECORD_EVERY: u64 = 10;
 
 /// `metrics.jsonl`: the source of truth of a run's numbers.
 pub struct Journal {
-    file: RefCell<File>,
+    /// None where nothing but the display is wanted.
+    file: Option<RefCell<File>>,
     display: Display,
 }
 
@@ -48,7 +49,12 @@ impl Journal {
         let file = File::create(&path).map_err(|error| {
             Error::with_code("file", format!("`{}` cannot be written: {error}", path.display()))
         })?;
-        Ok(Self { file: RefCell::new(file), display })
+        Ok(Self { file: Some(RefCell::new(file)), display })
+    }
+
+    /// Shows progress and writes nothing.
+    pub fn without_file(display: Display) -> Self {
+        Self { file: None, display }
     }
 
     /// Opens a stage of a variant.
@@ -137,7 +143,8 @@ impl StageLog<'_> {
             "variant": self.variant, "stage": self.stage, "iteration": iteration, "metrics": metrics,
         });
         // A line in one write: a killed run leaves whole lines.
-        if let Err(error) = self.journal.file.borrow_mut().write_all(format!("{line}\n").as_bytes()) {
+        let Some(file) = &self.journal.file else { return };
+        if let Err(error) = file.borrow_mut().write_all(format!("{line}\n").as_bytes()) {
             let failure = Error::with_code("file", format!("`metrics.jsonl` cannot be written: {error}"));
             self.failure.borrow_mut().get_or_insert(failure);
         }

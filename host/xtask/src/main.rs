@@ -9,6 +9,7 @@
 #[cfg(not(unix))]
 compile_error!("this workspace builds on Linux only: libtorch is linked through symbolic links");
 
+mod bench;
 mod build;
 mod elf;
 mod error;
@@ -60,6 +61,8 @@ enum Command {
         #[arg(last = true, value_name = "ARGS")]
         args: Vec<OsString>,
     },
+    /// Measure our steps beside the peer's
+    Bench(bench::BenchArguments),
     /// Build, then install the host and the plugins into a folder
     Install {
         /// The folder that gets `bin/` and `lib/`
@@ -77,6 +80,9 @@ fn main() -> ExitCode {
         Command::Setup { force } => setup::setup(&workspace, force).map(|_| ExitCode::SUCCESS),
         Command::Run { args } => run::run(&workspace, &args),
         Command::Test { args } => test::test(&workspace, &args),
+        Command::Bench(arguments) => {
+            bench::bench(&workspace, &arguments).map(|()| ExitCode::SUCCESS)
+        }
         Command::Install { prefix, libtorch } => {
             install::install(&workspace, &prefix, libtorch).map(|()| ExitCode::SUCCESS)
         }

@@ -13,7 +13,7 @@ use guard_host::{
     recipe::{Adam, Optimizer, Schedule},
 };
 use guard_sdk::{
-    Error, Kind, Lab, Needs, Pass, Result, Synthetic, Tensor, Value,
+    Device, Error, Kind, Lab, Needs, Pass, Result, Synthetic, Tensor, Value,
     abi::calls::ObjectiveInstance,
     autograd::{Graph, grad},
     lab::LabInfo,
@@ -119,8 +119,9 @@ impl Recovery {
             )));
         }
         let spec = self.teacher.spec();
-        let nothing = |kind| Tensor::zeros([0], (kind, self.examples.labels.device()));
-        let split = Split { images: nothing(Kind::Float), labels: nothing(Kind::Int64) };
+        let [channels, height, width] = spec.input;
+        let nothing = Tensor::zeros([0, channels, height, width], (Kind::Float, Device::Cpu));
+        let split = Split::in_memory(&nothing, Vec::new())?;
         let info = LabInfo {
             classes: spec.classes,
             images_per_class: 1,

@@ -1,0 +1,139 @@
+//! `guard-host evaluate`: clean and robust accuracy of any weights, without a recipe.
+
+use super::{Format, Session, print, print_json};
+use crate::{
+    cli::Failure,
+    data,
+    engine::Evaluator,
+    network::Model,
+    plan::Plan,
+    plugin::Context,
+    random::Streams,
+    recipe,
+    report::{evaluation_json, evaluation_table},
+    run::{Display, Journal},
+};
+use clap::Args;
+use guard_sdk::Device;
+use serde_json::Value;
+use std::path::PathBuf;
+use toml::{Table, Value as Toml};
+
+/// What `evaluate` takes: the keys of a recipe that it needs.
+#[derive(Debug, Args)]
+pub(super) struct EvaluateArguments {
+    /// The weights: a safetensors file, or PyTorch's `.pth` or `.pt`.
+    #[arg(long, value_name = "FILE")]
+    network: PathBuf,
+    /// The network's architecture; what else belongs to it goes through `--set network.KEY=VALUE`.
+    #[arg(long, value_name = "NAME")]
+    architecture: String,
+    /// The data set, or its format.
+    #[arg(long, value_name = "NAME")]
+    dataset: String,
+    /// The folder, or the file, that holds the data set.
+    #[arg(long, value_name = "PATH")]
+    root: Option<PathBuf>,
+    /// The mean that the network's images are normalised with, per channel over pixels in [0,1].
+    #[arg(long, value_name = "M,M,M", value_delimiter = ',', requires = "std")]
+    mean: Vec<f64>,
+    /// The standard deviation, likewise.
+    #[arg(long, value_name = "S,S,S", value_delimiter = ',', requires = "mean")]
+    std: Vec<f64>,
+    /// An attack, by name. May be repeated; its options go through `--set evaluate.attacks.0.options.KEY=VALUE`.
+    #[arg(long = "attack", value_name = "NAME", requires = "epsilons")]
+    attacks: Vec<String>,
+    /// The norm that bounds the attacks.
+    #[arg(long, value_name = "NORM", default_value = "linf")]
+    norm: String,
+    /// The radius of the attacks in pixels, such as 8/255 or 0.03. May be repeated.
+    #[arg(long = "epsilon", value_name = "RADIUS", id = "epsilons")]
+    epsilons: Vec<String>,
+    /// Look at so many of the test images, of every class in proportion.
+    #[arg(long, value_name = "N")]
+    limit: Option<usize>,
+    /// Images in a step; no result depends on it.
+    #[arg(long, value_name = "N")]
+    batch_size: Option<usize>,
+    /// Every random draw derives from this number.
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    seed: u64,
+    /// Change any key of the recipe that these options stand for, e.g. `--set data.image_size=64`. May be repeated.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// Show no progress.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+impl EvaluateArguments {
+    /// The recipe that the options stand for.
+    fn recipe(&self) -> String {
+        let text = |text: &str| Toml::String(text.to_string());
+        let number = |number: usize| Toml::Integer(i64::try_from(number).unwrap_or(i64::MAX));
+        let numbers = |numbers: &[f64]| Toml::Array(numbers.iter().copied().map(Toml::Float).collect());
+        let mut data = Table::from_iter([("dataset".to_string(), text(&self.dataset))]);
+        let mut say = |key: &str, value: Option<Toml>| data.extend(value.map(|value| (key.to_string(), value)));
+        say("root", self.root.as_ref().map(|root| text(&root.to_string_lossy())));
+        say("mean", (!self.mean.is_empty()).then(|| numbers(&self.mean)));
+        say("std", (!self.std.is_empty()).then(|| numbers(&self.std)));
+        say("test_images", self.limit.map(number));
+        let mut evaluate = Table::new();
+        evaluate.extend(self.batch_size.map(|size| ("batch_size".to_string(), number(size))));
+        if !self.epsilons.is_empty() {
+            let radius = |written: &String| written.parse().map_or_else(|_| text(written), Toml::Float);
+            let epsilons = Toml::Array(self.epsilons.iter().map(radius).collect());
+            let threat = Table::from_iter([("norm".into(), text(&self.norm)), ("epsilon".into(), epsilons)]);
+            evaluate.insert("threat".into(), Toml::Table(threat));
+        }
+        let attack = |name: &String| Toml::Table(Table::from_iter([("use".into(), text(name))]));
+        evaluate.insert("attacks".into(), Toml::Array(self.attacks.iter().map(attack).collect()));
+        let network = Table::from_iter([("architecture".to_string(), text(&self.architecture))]);
+        Table::from_iter([
+            ("seed".to_string(), Toml::Integer(i64::try_from(self.seed).unwrap_or(i64::MAX))),
+            ("data".into(), Toml::Table(data)),
+            ("network".into(), Toml::Table(network)),
+            ("evaluate".into(), Toml::Table(evaluate)),
+        ])
+        .to_string()
+    }
+}
+
+pub(super) fn evaluate(mut session: Session, arguments: &EvaluateArguments) -> Result<(), Failure> {
+    let loaded = recipe::load("the command line", &arguments.recipe(), &arguments.sets)?;
+    let prepared = data::prepare(&loaded.recipe.data);
+    let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
+    let data = prepared?.open()?;
+    plan.complete(&data);
+    let variant = &plan.variants[0];
+    let device = Device::Cpu;
+    let model = Model::load(&variant.network, &arguments.network, device).map_err(Failure::Usage)?.frozen();
+
+    let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };
+    let journal = Journal::without_file(display);
+    let log = journal.stage(&arguments.architecture, "evaluate");
+    let streams = Streams::new(plan.seed).named("evaluate");
+    let context = Context {
+        stage: "evaluate",
+        iteration: 0,
+        iterations: 0,
+        random: &streams,
+        recorder: &log,
+        plugins: &session.plugins,
+        device,
+    };
+    let evaluate = &variant.recipe.evaluate;
+    let evaluator =
+        Evaluator { model: &model, split: &data.test, batch_size: evaluate.batch_size, observer: &log };
+    let evaluations = evaluator.all(&evaluate.attacks, &variant.budgets, &context)?;
+    log.finish("done")?;
+    let (dataset, images) = (&data.info.name, data.test.len());
+    match session.format {
+        Format::Human => print(&evaluation_table(dataset, images, &evaluations)),
+        Format::Json => {
+            let mut results = evaluation_json(dataset, images, &evaluations);
+            // One threat, one object; of several, a list.
+            print_json(&if results.len() == 1 { results.remove(0) } else { Value::Array(results) })
+        }
+    }
+}
