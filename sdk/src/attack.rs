@@ -13,6 +13,17 @@ pub enum Guarantee {
     MinimumNorm,
 }
 
+/// What an attack sees of the network.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Knowledge {
+    /// Gradients.
+    #[default]
+    WhiteBox,
+    /// Logits or decisions only, or another network's gradients.
+    BlackBox,
+}
+
 /// What the host knows of an attack before it runs.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]
@@ -21,11 +32,17 @@ pub struct AttackInfo {
     pub guarantee: Guarantee,
     /// The norms it is defined for.
     pub norms: Vec<Norm>,
+    /// What it sees of the network; evaluations flag a black-box attack that beats the white-box ones.
+    pub knowledge: Knowledge,
 }
 
 impl Default for AttackInfo {
     fn default() -> Self {
-        Self { guarantee: Guarantee::Bounded, norms: vec![Norm::Linf, Norm::L2] }
+        Self {
+            guarantee: Guarantee::Bounded,
+            norms: vec![Norm::Linf, Norm::L2],
+            knowledge: Knowledge::WhiteBox,
+        }
     }
 }
 

@@ -32,9 +32,7 @@ fn case(name: &str, folder: &Path) -> Result<Case> {
             augment: vec![Augmentation::Crop(PaddedCrop::default()), Augmentation::Flip],
         }),
         "photos" => Ok(Case { data: set("imagenette", "caltech101-10", 0.0), augment: resized() }),
-        "photos-in-memory" => {
-            Ok(Case { data: set("imagenette", "caltech101-10", 2.0), augment: resized() })
-        }
+        "photos-in-memory" => Ok(Case { data: set("imagenette", "caltech101-10", 2.0), augment: resized() }),
         _ => Err(Error::new(format!("there is no case `{name}`"))),
     }
 }

@@ -4,7 +4,7 @@ use super::{Format, Session, print, print_json};
 use crate::{
     cli::Failure,
     data,
-    engine::Evaluator,
+    engine::{EvalOnly, Evaluator},
     network::Model,
     plan::Plan,
     plugin::Context,
@@ -73,7 +73,8 @@ impl EvaluateArguments {
         let number = |number: usize| Toml::Integer(i64::try_from(number).unwrap_or(i64::MAX));
         let numbers = |numbers: &[f64]| Toml::Array(numbers.iter().copied().map(Toml::Float).collect());
         let mut data = Table::from_iter([("dataset".to_string(), text(&self.dataset))]);
-        let mut say = |key: &str, value: Option<Toml>| data.extend(value.map(|value| (key.to_string(), value)));
+        let mut say =
+            |key: &str, value: Option<Toml>| data.extend(value.map(|value| (key.to_string(), value)));
         say("root", self.root.as_ref().map(|root| text(&root.to_string_lossy())));
         say("mean", (!self.mean.is_empty()).then(|| numbers(&self.mean)));
         say("std", (!self.std.is_empty()).then(|| numbers(&self.std)));
@@ -123,15 +124,20 @@ pub(super) fn evaluate(mut session: Session, arguments: &EvaluateArguments) -> R
         device,
     };
     let evaluate = &variant.recipe.evaluate;
-    let evaluator =
-        Evaluator { model: &model, split: &data.test, batch_size: evaluate.batch_size, observer: &log };
-    let evaluations = evaluator.all(&evaluate.attacks, &variant.budgets, &context)?;
+    let evaluator = Evaluator {
+        network: EvalOnly::new(model),
+        split: &data.test,
+        batch_size: evaluate.batch_size,
+        probe_images: evaluate.probe_images,
+        observer: &log,
+    };
+    let evaluation = evaluator.run(&evaluate.attacks, &variant.budgets, &context)?;
     log.finish("done")?;
     let (dataset, images) = (&data.info.name, data.test.len());
     match session.format {
-        Format::Human => print(&evaluation_table(dataset, images, &evaluations)),
+        Format::Human => print(&evaluation_table(dataset, images, &evaluation)),
         Format::Json => {
-            let mut results = evaluation_json(dataset, images, &evaluations);
+            let mut results = evaluation_json(dataset, images, &evaluation);
             // One threat, one object; of several, a list.
             print_json(&if results.len() == 1 { results.remove(0) } else { Value::Array(results) })
         }

@@ -59,11 +59,19 @@ mod tests {
             for right in -6..=6 {
                 for flip in [false, true] {
                     let mut out = vec![9.0; values.len()];
-                    Cut { shift: (down as isize, right as isize), flip }.apply(&values, height, width, &mut out);
-                    let window =
-                        padded.narrow(1, padding + down, height as i64).narrow(2, padding + right, width as i64);
+                    Cut { shift: (down as isize, right as isize), flip }
+                        .apply(&values, height, width, &mut out);
+                    let window = padded.narrow(1, padding + down, height as i64).narrow(
+                        2,
+                        padding + right,
+                        width as i64,
+                    );
                     let expected = if flip { window.flip([2]) } else { window };
-                    assert_eq!(Tensor::from_slice(&out).reshape([2, 5, 4]), expected, "{down} {right} {flip}");
+                    assert_eq!(
+                        Tensor::from_slice(&out).reshape([2, 5, 4]),
+                        expected,
+                        "{down} {right} {flip}"
+                    );
                 }
             }
         }

@@ -77,7 +77,8 @@ pub fn prepare(data: &recipe::Data) -> Result<Prepared> {
                 let image = match &source.train.images {
                     Images::Bytes { shape, .. } | Images::Floats { shape, .. } => {
                         let [channels, height, width] = shape.map(|side| side as i64);
-                        data.image_size.map_or([channels, height, width], |side| [channels, side as i64, side as i64])
+                        data.image_size
+                            .map_or([channels, height, width], |side| [channels, side as i64, side as i64])
                     }
                     Images::Encoded(_) => any_size(data),
                 };
@@ -96,7 +97,8 @@ fn any_size(data: &recipe::Data) -> [i64; 3] {
 }
 
 fn read(data: &recipe::Data, known: &Known) -> Result<Source> {
-    readers::read(known.name, data.root.as_deref(), data.on_error, &limits(data)).map_err(|error| at("/root", error))
+    readers::read(known.name, data.root.as_deref(), data.on_error, &limits(data))
+        .map_err(|error| at("/root", error))
 }
 
 fn limits(_: &recipe::Data) -> Limits {
@@ -109,7 +111,11 @@ fn constants(data: &recipe::Data, known: &Known, channels: i64) -> Result<(Vec<f
         if mean.len() as i64 != channels {
             return Err(Error::option(
                 "/mean",
-                format!("data set `{}` has {channels} channels, but `mean` has {} values", known.name, mean.len()),
+                format!(
+                    "data set `{}` has {channels} channels, but `mean` has {} values",
+                    known.name,
+                    mean.len()
+                ),
             ));
         }
         return Ok((mean.clone(), std.clone()));
@@ -171,8 +177,9 @@ impl Prepared {
             None => {
                 let count = (train.len() as f64 * data.test_share).round() as usize;
                 let held_out = stratified(train.labels(), classes, count, &streams.named("test"));
-                let rest: Vec<i64> =
-                    (0..train.len() as i64).filter(|position| held_out.binary_search(position).is_err()).collect();
+                let rest: Vec<i64> = (0..train.len() as i64)
+                    .filter(|position| held_out.binary_search(position).is_err())
+                    .collect();
                 let test = train.part(&held_out);
                 train = train.part(&rest);
                 test
@@ -212,15 +219,17 @@ impl Opener<'_> {
         let side = self.image[1] as usize;
         let size = Size { side, shorter: self.data.resize.unwrap_or(side * 256 / 224) };
         let memory = (self.data.memory * f64::from(1u32 << 30)) as u64;
-        let store = Store::new(images, size, memory, &self.limits)?.resized(self.image.map(|side| side as usize))?;
+        let store =
+            Store::new(images, size, memory, &self.limits)?.resized(self.image.map(|side| side as usize))?;
         Ok(Split::new(store, labels))
     }
 
     /// Without the images that cannot be decoded.
     fn usable(&self, images: Arc<dyn EncodedImages>, labels: Vec<i64>, skipped: &mut Vec<Skipped>) -> Part {
         let broken = unreadable(images.as_ref(), &self.limits);
-        let good: Vec<usize> =
-            (0..labels.len()).filter(|index| broken.binary_search_by_key(index, |(index, _)| *index).is_err()).collect();
+        let good: Vec<usize> = (0..labels.len())
+            .filter(|index| broken.binary_search_by_key(index, |(index, _)| *index).is_err())
+            .collect();
         let labels = good.iter().map(|&index| labels[index]).collect();
         skipped.extend(broken.into_iter().map(|(index, why)| Skipped { file: images.name(index), why }));
         Part { images: Images::Encoded(Arc::new(Usable { images, good })), labels }

@@ -1,6 +1,9 @@
 //! Batches that are read, decoded and augmented ahead of time on another thread.
 
-use super::{split::{Loaded, Split}, view::View};
+use super::{
+    split::{Loaded, Split},
+    view::View,
+};
 use guard_sdk::{Error, Result};
 use std::{
     sync::mpsc::{Receiver, sync_channel},
@@ -41,7 +44,8 @@ impl Iterator for Batches {
 
     fn next(&mut self) -> Option<Self::Item> {
         self.left = self.left.checked_sub(1)?;
-        let batch = self.ready.recv().unwrap_or_else(|_| Err(Error::new("the thread that loads images ended early")));
+        let batch =
+            self.ready.recv().unwrap_or_else(|_| Err(Error::new("the thread that loads images ended early")));
         if batch.is_err() {
             self.left = 0;
         }
@@ -73,8 +77,7 @@ mod tests {
         let augment = Augmentations(vec![Augmentation::Crop(PaddedCrop { padding: 1 }), Augmentation::Flip]);
         let view = View { augment, streams: Streams::new(7) };
         let lists = vec![vec![3, 1, 4], vec![1], vec![], vec![5, 9, 2, 6]];
-        let batches: Vec<Loaded> =
-            split.batches(lists.clone(), view.clone()).collect::<Result<_>>().unwrap();
+        let batches: Vec<Loaded> = split.batches(lists.clone(), view.clone()).collect::<Result<_>>().unwrap();
         assert_eq!(batches.len(), 4);
         for (batch, positions) in batches.iter().zip(&lists) {
             let direct = split.batch(positions, &view).unwrap();

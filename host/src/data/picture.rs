@@ -1,7 +1,9 @@
 //! Decoded pictures of any size, brought to the side that networks see: 8-bit bilinear with antialias, as Pillow resizes.
 
 use super::decode::Picture;
-use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image, images::ImageRef};
+use fast_image_resize::{
+    FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image, images::ImageRef,
+};
 use guard_sdk::{Error, Result, augment::Crop};
 use std::{borrow::Cow, cell::RefCell};
 
@@ -65,17 +67,17 @@ impl Picture {
         let (red, rest) = planes.split_at_mut(side * side);
         let (green, blue) = rest.split_at_mut(side * side);
         for row in 0..side {
-            let Some(from) = row.checked_add_signed(down).filter(|&from| from < self.height) else { continue };
+            let Some(from) = row.checked_add_signed(down).filter(|&from| from < self.height) else {
+                continue;
+            };
             let line = &self.rgb[3 * from * self.width..3 * (from + 1) * self.width];
             let first = right.min(0).unsigned_abs().min(side);
             let start = right.max(0).unsigned_abs().min(self.width);
             let count = (side - first).min(self.width - start);
             let to = row * side + first;
             let pixels = line[3 * start..3 * (start + count)].chunks_exact(3);
-            let planes = red[to..to + count]
-                .iter_mut()
-                .zip(&mut green[to..to + count])
-                .zip(&mut blue[to..to + count]);
+            let planes =
+                red[to..to + count].iter_mut().zip(&mut green[to..to + count]).zip(&mut blue[to..to + count]);
             for (((red, green), blue), pixel) in planes.zip(pixels) {
                 (*red, *green, *blue) = (pixel[0], pixel[1], pixel[2]);
             }
@@ -103,10 +105,10 @@ mod tests {
     #[test]
     fn the_middle_is_pillows_to_a_level() {
         let expected = [
-            149, 131, 117, 124, 181, 183, 157, 137, 150, 124, 128, 116, 112, 168, 143, 77, 103, 131, 172, 159, 110,
-            143, 156, 96, 144, 146, 106, 156, 139, 136, 94, 95, 135, 72, 50, 148, 124, 106, 114, 84, 91, 104, 66,
-            41, 114, 178, 153, 101, 110, 128, 105, 181, 126, 118, 123, 149, 164, 114, 161, 138, 84, 169, 166, 169,
-            165, 60, 138, 130, 130, 132, 155, 154, 134, 168, 143,
+            149, 131, 117, 124, 181, 183, 157, 137, 150, 124, 128, 116, 112, 168, 143, 77, 103, 131, 172,
+            159, 110, 143, 156, 96, 144, 146, 106, 156, 139, 136, 94, 95, 135, 72, 50, 148, 124, 106, 114,
+            84, 91, 104, 66, 41, 114, 178, 153, 101, 110, 128, 105, 181, 126, 118, 123, 149, 164, 114, 161,
+            138, 84, 169, 166, 169, 165, 60, 138, 130, 130, 132, 155, 154, 134, 168, 143,
         ];
         assert!(levels_apart(&picture().centre(6, 5).unwrap(), &expected) <= 1);
     }
@@ -114,14 +116,14 @@ mod tests {
     #[test]
     fn resized_crops_are_pillows_to_a_level() {
         let smaller = [
-            159, 173, 120, 123, 123, 109, 136, 167, 76, 109, 150, 182, 102, 149, 138, 141, 107, 94, 117, 34, 155,
-            119, 111, 110, 83, 94, 43, 78, 165, 137, 82, 76, 143, 158, 153, 188, 83, 170, 161, 181, 49, 138, 123,
-            145, 151, 156, 137, 162,
+            159, 173, 120, 123, 123, 109, 136, 167, 76, 109, 150, 182, 102, 149, 138, 141, 107, 94, 117, 34,
+            155, 119, 111, 110, 83, 94, 43, 78, 165, 137, 82, 76, 143, 158, 153, 188, 83, 170, 161, 181, 49,
+            138, 123, 145, 151, 156, 137, 162,
         ];
         let larger = [
-            201, 169, 104, 71, 177, 175, 169, 166, 115, 124, 142, 150, 35, 34, 31, 29, 237, 209, 153, 125, 200, 202,
-            205, 206, 121, 134, 161, 174, 27, 30, 36, 39, 23, 64, 145, 185, 132, 122, 103, 93, 133, 111, 66, 44, 25,
-            33, 48, 55,
+            201, 169, 104, 71, 177, 175, 169, 166, 115, 124, 142, 150, 35, 34, 31, 29, 237, 209, 153, 125,
+            200, 202, 205, 206, 121, 134, 161, 174, 27, 30, 36, 39, 23, 64, 145, 185, 132, 122, 103, 93, 133,
+            111, 66, 44, 25, 33, 48, 55,
         ];
         let crop = |top, left, height, width| Crop { top, left, height, width };
         assert!(levels_apart(&picture().cropped(&crop(2, 3, 5, 8), 4).unwrap(), &smaller) <= 1);

@@ -58,7 +58,9 @@ pub trait EncodedImages: Send + Sync {
     fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>>;
 }
 /// What to do with an image that cannot be used.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum OnError {
     /// Stop.

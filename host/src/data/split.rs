@@ -86,7 +86,8 @@ impl Split {
     /// # Errors
     /// If there is no such position, or a file cannot be read; it is named.
     pub fn batch(&self, positions: &[i64], view: &View) -> Result<Loaded> {
-        if let Some(outside) = positions.iter().find(|&&position| !(0..self.len() as i64).contains(&position)) {
+        if let Some(outside) = positions.iter().find(|&&position| !(0..self.len() as i64).contains(&position))
+        {
             return Err(Error::new(format!("there are {} images, none at position {outside}", self.len())));
         }
         let ids: Vec<u64> = positions.iter().map(|&position| position as u64).collect();
@@ -110,7 +111,11 @@ impl Split {
 
     /// Positions of the images of one class.
     pub fn of_class(&self, class: i64) -> Vec<i64> {
-        (0..).zip(self.labels.iter()).filter(|(_, label)| **label == class).map(|(position, _)| position).collect()
+        (0..)
+            .zip(self.labels.iter())
+            .filter(|(_, label)| **label == class)
+            .map(|(position, _)| position)
+            .collect()
     }
 
     /// Number of images of each class.
@@ -138,7 +143,8 @@ mod tests {
 
     fn bytes(count: usize) -> (Split, Tensor) {
         let values: Vec<u8> = (0..count * 3 * 6 * 5).map(|i| (i * 7 + i / 11) as u8).collect();
-        let images = Tensor::from_slice(&values).reshape([count as i64, 3, 6, 5]).to_kind(Kind::Float) / 255.0;
+        let images =
+            Tensor::from_slice(&values).reshape([count as i64, 3, 6, 5]).to_kind(Kind::Float) / 255.0;
         let labels = (0..count as i64).map(|i| i % 3).collect();
         (Split::new(Store::Bytes { values, shape: [3, 6, 5], brightest: 255 }, labels), images)
     }
@@ -159,7 +165,9 @@ mod tests {
         let (crop, flip) = (Augmentation::Crop(PaddedCrop { padding: 2 }), Augmentation::Flip);
         let ids: Vec<u64> = (0..16).collect();
         let positions: Vec<i64> = (0..16).collect();
-        for list in [vec![crop.clone(), flip.clone()], vec![flip.clone(), crop.clone()], vec![crop], vec![flip]] {
+        for list in
+            [vec![crop.clone(), flip.clone()], vec![flip.clone(), crop.clone()], vec![crop], vec![flip]]
+        {
             let view = View { augment: Augmentations(list), streams: Streams::new(3) };
             let found = split.batch(&positions, &view).unwrap().images;
             assert_eq!(found, augment(&images, &view.augment, &view.streams, &ids).unwrap());

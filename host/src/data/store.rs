@@ -106,7 +106,8 @@ impl Store {
         let size = [shape[1] as i64, shape[2] as i64];
         let resize = |images: Tensor, levels: Option<f64>| -> Result<Tensor> {
             let images = images.f_reshape([-1, channels as i64, height as i64, width as i64])?;
-            let large = images.to_kind(Kind::Float).f_internal_upsample_bilinear2d_aa(size, false, None, None)?;
+            let large =
+                images.to_kind(Kind::Float).f_internal_upsample_bilinear2d_aa(size, false, None, None)?;
             Ok(match levels {
                 Some(brightest) => large.round().clamp(0.0, brightest).to_kind(Kind::Uint8),
                 None => large,
@@ -126,7 +127,9 @@ impl Store {
             Self::Floats { values, .. } => {
                 let mut large = Vec::new();
                 for values in values.chunks(piece) {
-                    large.extend(Vec::<f32>::try_from(resize(Tensor::f_from_slice(values)?, None)?.flatten(0, -1))?);
+                    large.extend(Vec::<f32>::try_from(
+                        resize(Tensor::f_from_slice(values)?, None)?.flatten(0, -1),
+                    )?);
                 }
                 Self::Floats { values: large, shape }
             }

@@ -46,7 +46,9 @@ impl View {
             left = rest;
         }
         if let [Augmentation::Crop(PaddedCrop { padding }), rest @ ..] = left {
-            for (row, (down, right)) in rows.iter_mut().zip(augment::shifts(&self.streams, ids, i64::from(*padding))?) {
+            for (row, (down, right)) in
+                rows.iter_mut().zip(augment::shifts(&self.streams, ids, i64::from(*padding))?)
+            {
                 row.cut.shift = (down as isize, right as isize);
             }
             left = rest;

@@ -8,7 +8,7 @@
 //! | `lab` | what objectives ask the host for |
 //! | `distill` | synthetic images |
 //! | `student` | a network on synthetic images, and the labels it learns from |
-//! | `evaluate` | clean and robust accuracy |
+//! | `evaluate` | clean and robust accuracy, and what makes the numbers doubtful |
 //! | `pipeline` | the stages in order, for every variant |
 
 mod distill;
@@ -21,7 +21,10 @@ mod train;
 mod training_loss;
 
 pub use distill::{Distiller, ImageGroup, Stopped, SyntheticSet};
-pub use evaluate::{AttackResult, Correct, Evaluation, EvaluationAttack, Evaluator, accuracy};
+pub use evaluate::{
+    AttackResult, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Flag, PROBE_ATTACKS,
+    UnderThreat, accuracy, count,
+};
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;
 pub use pipeline::{Pipeline, RunResults, StudentResult, VariantResults};

@@ -1,8 +1,8 @@
 //! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
 
 use super::{
-    Distiller, Evaluation, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Trained,
-    Trainer, TrainingLoss, WeightedRegularizer, accuracy,
+    Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Trained, Trainer,
+    TrainingLoss, WeightedRegularizer, accuracy,
 };
 use crate::{
     data::{DataInfo, Dataset, Skipped},
@@ -35,8 +35,8 @@ pub struct RunResults {
 pub struct VariantResults {
     /// The variant.
     pub name: String,
-    /// Of the network trained on real data: one evaluation per ε, or one without budget where there is no threat.
-    pub teacher: Option<Vec<Evaluation>>,
+    /// Of the network trained on real data.
+    pub teacher: Option<Evaluation>,
     /// Of the networks trained on synthetic data.
     pub students: Vec<StudentResult>,
 }
@@ -45,8 +45,8 @@ pub struct VariantResults {
 pub struct StudentResult {
     /// The student's number, from 0.
     pub number: u64,
-    /// One evaluation per ε.
-    pub evaluations: Vec<Evaluation>,
+    /// What it found.
+    pub evaluation: Evaluation,
 }
 
 /// Everything a run takes.
@@ -115,8 +115,8 @@ impl VariantRun<'_> {
                     logits.as_ref(),
                     teacher.as_ref(),
                 )?;
-                let evaluations = self.evaluate(&student, &format!("evaluate student {}", number + 1))?;
-                results.students.push(StudentResult { number, evaluations });
+                let evaluation = self.evaluate(&student, &format!("evaluate student {}", number + 1))?;
+                results.students.push(StudentResult { number, evaluation });
             }
         }
         Ok(results)
@@ -313,26 +313,27 @@ impl VariantRun<'_> {
         )
     }
 
-    /// One evaluation per ε of the threat model; clean accuracy alone where there is none.
-    fn evaluate(&self, model: &Model, stage: &str) -> Result<Vec<Evaluation>> {
+    fn evaluate(&self, model: &Model, stage: &str) -> Result<Evaluation> {
         // Student number and teacher share the attacks' random streams: the same images get the same starts.
         let (log, streams) = (self.log(stage), self.streams("evaluate"));
         let context = self.context("evaluate", &streams, &log);
         let evaluate = &self.variant.recipe.evaluate;
-        let model = model.frozen();
         let evaluator = Evaluator {
-            model: &model,
+            network: EvalOnly::new(model.frozen()),
             split: &self.pipeline.data.test,
             batch_size: evaluate.batch_size,
+            probe_images: evaluate.probe_images,
             observer: &log,
         };
-        let evaluations = evaluator.all(&evaluate.attacks, &self.variant.budgets, &context)?;
-        let attacked = evaluations.iter().filter(|each| each.budget.is_some());
-        let robust: Vec<String> =
-            attacked.map(|each| format!("{:.1} %", 100.0 * accuracy(&each.worst_case()))).collect();
-        let clean_percent = 100.0 * accuracy(&evaluations[0].clean);
-        log.finish(&format!("clean {clean_percent:.1} %, robust [{}]", robust.join(", ")))?;
-        Ok(evaluations)
+        let evaluation = evaluator.run(&evaluate.attacks, &self.variant.budgets, &context)?;
+        let robust: Vec<String> = evaluation
+            .threats
+            .iter()
+            .map(|threat| format!("{:.1} %", 100.0 * accuracy(&evaluation.worst_case(threat))))
+            .collect();
+        let clean = 100.0 * accuracy(&evaluation.clean);
+        log.finish(&format!("clean {clean:.1} %, robust [{}]", robust.join(", ")))?;
+        Ok(evaluation)
     }
 }
 

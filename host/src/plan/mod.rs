@@ -6,6 +6,7 @@ mod needs;
 use self::needs::{check_needs, optimizer_of};
 use crate::{
     data::{DataInfo, Dataset, Prepared},
+    engine::PROBE_ATTACKS,
     network::{Architecture, NetworkSpec},
     plugin::{Context, Plugins, Silent},
     random::Streams,
@@ -233,6 +234,12 @@ impl Checker<'_> {
         let budgets = self.budgets();
         for (index, attack) in recipe.evaluate.attacks.iter().enumerate() {
             self.attack(index, attack, &budgets);
+        }
+        if recipe.evaluate.probe_images > 0 && !recipe.evaluate.attacks.is_empty() {
+            // Loaded now, so that the run records them; a probe that nobody offers is left out.
+            for attack in PROBE_ATTACKS {
+                let _ = self.plugins.require(Kind::Attack, attack);
+            }
         }
         let labelled = recipe.distill.is_none() || recipe.relabel.labels != Labels::Hard;
         let needed = distillation

@@ -334,11 +334,20 @@ pub struct Evaluate {
     pub threat: Option<Threat>,
     /// The attacks to withstand.
     pub attacks: Vec<AttackUse>,
+    /// On so many images, weak, doubled and boundless attacks are tried as well, to flag numbers that cannot be believed; 0
+    /// tries nothing.
+    pub probe_images: usize,
 }
 
 impl Default for Evaluate {
     fn default() -> Evaluate {
-        Evaluate { split: EvaluationSplit::Test, batch_size: 256, threat: None, attacks: Vec::new() }
+        Evaluate {
+            split: EvaluationSplit::Test,
+            batch_size: 256,
+            threat: None,
+            attacks: Vec::new(),
+            probe_images: 100,
+        }
     }
 }
 

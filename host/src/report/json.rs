@@ -1,12 +1,11 @@
 //! Results as JSON, accuracies as fractions; `results.json` and `--format json`.
 
-use super::summary::flags;
-use crate::engine::{Evaluation, RunResults, accuracy};
+use crate::engine::{Evaluation, RunResults, UnderThreat, accuracy, count};
 use serde_json::{Value, json};
 
 /// All results of a run.
 pub fn json(results: &RunResults) -> Value {
-    let evaluations = |evaluations: &[Evaluation]| evaluation_json(&results.dataset, results.images, evaluations);
+    let evaluation = |evaluation: &Evaluation| evaluation_json(&results.dataset, results.images, evaluation);
     let variants: Vec<Value> = results
         .variants
         .iter()
@@ -14,11 +13,11 @@ pub fn json(results: &RunResults) -> Value {
             let students: Vec<Value> = variant
                 .students
                 .iter()
-                .map(|student| json!({ "student": student.number, "evaluate": evaluations(&student.evaluations) }))
+                .map(|student| json!({ "student": student.number, "evaluate": evaluation(&student.evaluation) }))
                 .collect();
             json!({
                 "name": variant.name,
-                "teacher": variant.teacher.as_ref().map(|teacher| evaluations(teacher)),
+                "teacher": variant.teacher.as_ref().map(evaluation),
                 "students": students,
             })
         })
@@ -32,37 +31,34 @@ pub fn json(results: &RunResults) -> Value {
     })
 }
 
-/// One object per ε of one network on `images` images.
-pub fn evaluation_json(dataset: &str, images: usize, evaluations: &[Evaluation]) -> Vec<Value> {
-    evaluations
-        .iter()
-        .map(|evaluation| {
-            let attacks: Vec<Value> = evaluation
-                .attacks
-                .iter()
-                .map(|attack| {
-                    json!({
-                        "name": attack.name,
-                        "correct": count(&attack.correct),
-                        "accuracy": accuracy(&attack.correct),
-                        "members": [],
-                    })
-                })
-                .collect();
-            let worst = evaluation.worst_case();
-            json!({
-                "dataset": dataset,
-                "images": images,
-                "clean": { "correct": count(&evaluation.clean), "accuracy": accuracy(&evaluation.clean) },
-                "threat": evaluation.budget.map(|budget| json!({ "norm": budget.norm, "epsilon": budget.epsilon })),
-                "attacks": attacks,
-                "worst_case": { "correct": count(&worst), "accuracy": accuracy(&worst) },
-                "flags": flags(evaluations),
-            })
+/// One object per budget of one network on `images` images; one without threat where there is no budget.
+pub fn evaluation_json(dataset: &str, images: usize, evaluation: &Evaluation) -> Vec<Value> {
+    let right = |correct: &[bool]| json!({ "correct": count(correct), "accuracy": accuracy(correct) });
+    let object = |threat: Option<&UnderThreat>| {
+        let attacks = threat.map_or(&[][..], |threat| &threat.attacks).iter().map(|attack| {
+            let mut figures = right(&attack.correct);
+            figures["name"] = json!(attack.name);
+            figures["members"] = json!([]);
+            if let Some(size) = attack.median_size(&evaluation.clean) {
+                figures["median_size"] = json!(size);
+            }
+            figures
+        });
+        json!({
+            "dataset": dataset,
+            "images": images,
+            "clean": right(&evaluation.clean),
+            "threat": threat.map(|threat| json!({ "norm": threat.budget.norm, "epsilon": threat.budget.epsilon })),
+            "attacks": attacks.collect::<Vec<_>>(),
+            "worst_case": threat.map_or_else(
+                || right(&evaluation.clean),
+                |threat| right(&evaluation.worst_case(threat)),
+            ),
+            "flags": evaluation.flags,
         })
-        .collect()
-}
-
-fn count(correct: &[bool]) -> usize {
-    correct.iter().filter(|&&correct| correct).count()
+    };
+    match evaluation.threats.as_slice() {
+        [] => vec![object(None)],
+        threats => threats.iter().map(|threat| object(Some(threat))).collect(),
+    }
 }

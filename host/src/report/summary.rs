@@ -71,87 +71,52 @@ pub fn summary(results: &RunResults) -> Summary {
         if let Some(teacher) = &variant.teacher {
             rows.push(row(&variant.name, "teacher".into(), &[teacher]));
         }
-        let students: Vec<&Vec<Evaluation>> =
-            variant.students.iter().map(|student| &student.evaluations).collect();
+        let students: Vec<&Evaluation> = variant.students.iter().map(|student| &student.evaluation).collect();
         if !students.is_empty() {
             let network =
                 if students.len() == 1 { "1 student".into() } else { format!("{} students", students.len()) };
             rows.push(row(&variant.name, network, &students));
         }
     }
-    let any = results.variants.iter().flat_map(|variant| {
-        variant.teacher.iter().chain(variant.students.iter().map(|each| &each.evaluations))
+    let mut any = results.variants.iter().flat_map(|variant| {
+        variant.teacher.iter().chain(variant.students.iter().map(|each| &each.evaluation))
     });
-    let any: Vec<&Vec<Evaluation>> = any.collect();
+    let threats = any.next().map_or(&[][..], |first| &first.threats);
+    let names =
+        threats.first().map(|threat| threat.attacks.iter().map(|attack| attack.name.clone()).collect());
     Summary {
         dataset: results.dataset.clone(),
         images: results.images,
         split: results.split,
-        attacks: any
-            .first()
-            .and_then(|first| first.first())
-            .map_or(Vec::new(), |first| first.attacks.iter().map(|attack| attack.name.clone()).collect()),
-        budgets: any
-            .first()
-            .map_or(Vec::new(), |first| first.iter().filter_map(|each| each.budget).collect()),
+        attacks: names.unwrap_or_default(),
+        budgets: threats.iter().map(|threat| threat.budget).collect(),
         rows,
     }
 }
 
-fn row(variant: &str, network: String, networks: &[&Vec<Evaluation>]) -> Row {
-    let over = |figure: &dyn Fn(&Vec<Evaluation>) -> Correct| {
+fn row(variant: &str, network: String, networks: &[&Evaluation]) -> Row {
+    let over = |figure: &dyn Fn(&Evaluation) -> Correct| {
         Spread::of(&networks.iter().map(|each| accuracy(&figure(each))).collect::<Vec<_>>())
     };
-    let budgets = networks[0].iter().filter(|each| each.budget.is_some()).count();
-    let mut flags: Vec<String> = networks.iter().flat_map(|evaluations| flags(evaluations)).collect();
+    let mut flags: Vec<String> =
+        networks.iter().flat_map(|each| &each.flags).map(|flag| flag.message.clone()).collect();
     flags.dedup();
     Row {
         variant: variant.to_string(),
         network,
-        clean: over(&|each| each[0].clean.clone()),
-        robust: (0..budgets).map(|index| over(&|each| each[index].worst_case())).collect(),
+        clean: over(&|each| each.clean.clone()),
+        robust: (0..networks[0].threats.len())
+            .map(|index| over(&|each| each.worst_case(&each.threats[index])))
+            .collect(),
         flags,
     }
-}
-
-/// What looks wrong with one network's figures: more accuracy under a larger ε of the same attack means that the attack
-/// fails, not that the network resists.
-pub fn flags(evaluations: &[Evaluation]) -> Vec<String> {
-    let mut flags = Vec::new();
-    for smaller in evaluations {
-        for larger in evaluations {
-            let (Some(small), Some(large)) = (smaller.budget, larger.budget) else { continue };
-            for (under_small, under_large) in smaller.attacks.iter().zip(&larger.attacks) {
-                let (before, after) = (accuracy(&under_small.correct), accuracy(&under_large.correct));
-                if large.epsilon > small.epsilon && after > before {
-                    flags.push(format!(
-                        "`{}` leaves {:.1} % at ε = {} but only {:.1} % at the smaller ε = {}",
-                        under_small.name,
-                        100.0 * after,
-                        large.epsilon,
-                        100.0 * before,
-                        small.epsilon
-                    ));
-                }
-            }
-        }
-    }
-    flags
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::AttackResult;
-    use guard_sdk::Norm;
-
-    fn evaluation(epsilon: f64, correct: &[bool]) -> Evaluation {
-        Evaluation {
-            budget: Some(Budget { norm: Norm::Linf, epsilon }),
-            clean: vec![true; correct.len()],
-            attacks: vec![AttackResult { name: "pgd".into(), correct: correct.to_vec() }],
-        }
-    }
+    use crate::engine::{AttackResult, UnderThreat};
+    use guard_sdk::{Norm, attack::Knowledge};
 
     #[test]
     fn the_spread_is_the_sample_standard_deviation() {
@@ -162,18 +127,19 @@ mod tests {
     }
 
     #[test]
-    fn accuracy_that_rises_with_epsilon_is_flagged() {
-        let falling = [evaluation(0.1, &[true, true]), evaluation(0.2, &[true, false])];
-        assert!(flags(&falling).is_empty());
-        let rising = [evaluation(0.1, &[true, false]), evaluation(0.2, &[true, true])];
-        assert_eq!(flags(&rising).len(), 1);
-        assert!(flags(&rising)[0].contains("100.0 % at ε = 0.2"), "{:?}", flags(&rising));
-    }
-
-    #[test]
     fn the_worst_case_is_taken_per_example() {
-        let mut both = evaluation(0.1, &[true, false, true]);
-        both.attacks.push(AttackResult { name: "other".into(), correct: vec![false, true, true] });
-        assert_eq!(both.worst_case(), [false, false, true]);
+        let result = |name: &str, correct: &[bool]| AttackResult {
+            name: name.into(),
+            correct: correct.to_vec(),
+            sizes: vec![0.0; 3],
+            minimum_norm: false,
+            knowledge: Knowledge::WhiteBox,
+        };
+        let threat = UnderThreat {
+            budget: Budget { norm: Norm::Linf, epsilon: 0.1 },
+            attacks: vec![result("pgd", &[true, false, true]), result("other", &[false, true, true])],
+        };
+        let evaluation = Evaluation { clean: vec![true; 3], threats: vec![threat], flags: Vec::new() };
+        assert_eq!(evaluation.worst_case(&evaluation.threats[0]), [false, false, true]);
     }
 }

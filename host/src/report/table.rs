@@ -1,7 +1,7 @@
 //! The table on stdout.
 
-use super::summary::{Summary, flags};
-use crate::engine::{Correct, Evaluation, accuracy};
+use super::summary::Summary;
+use crate::engine::{Evaluation, accuracy, count};
 use comfy_table::{CellAlignment, Table, presets};
 use guard_sdk::{Budget, Norm};
 use std::fmt::Write;
@@ -31,33 +31,31 @@ pub fn table(summary: &Summary) -> String {
 }
 
 /// One network's accuracy without attack, under each, and under the worst of them for each image, by ε.
-pub fn evaluation_table(dataset: &str, images: usize, evaluations: &[Evaluation]) -> String {
-    let budgets: Vec<Budget> = evaluations.iter().filter_map(|each| each.budget).collect();
+pub fn evaluation_table(dataset: &str, images: usize, evaluation: &Evaluation) -> String {
     let mut text = format!("accuracy in % (and number right) on {images} test images of {dataset}");
-    if let Some(first) = budgets.first() {
-        let _ = write!(text, "; {} ball of radius ε in pixels [0,1], white-box", norm(first));
+    let threats = &evaluation.threats;
+    if let Some(first) = threats.first() {
+        let _ = write!(text, "; {} ball of radius ε in pixels [0,1], white-box", norm(&first.budget));
     }
-    let cell = |correct: &[bool]| {
-        let right = correct.iter().filter(|&&correct| correct).count();
-        format!("{:.2} ({right})", 100.0 * accuracy(correct))
-    };
+    let cell = |correct: &[bool]| format!("{:.2} ({})", 100.0 * accuracy(correct), count(correct));
     let mut table = Table::new();
     let mut header = vec!["attack".to_string()];
-    header.extend(budgets.iter().map(|budget| format!("ε = {}", rounded(budget.epsilon))));
-    if budgets.is_empty() {
+    header.extend(threats.iter().map(|threat| format!("ε = {}", rounded(threat.budget.epsilon))));
+    if threats.is_empty() {
         header.push("accuracy".into());
     }
+    let columns = header.len() - 1;
     table.load_style(presets::ASCII_MARKDOWN).set_header(header);
-    let mut row = |name: &str, figure: &dyn Fn(&Evaluation) -> Correct| {
-        let cells = evaluations.iter().map(|each| cell(&figure(each)));
+    let mut row = |name: &str, cells: Vec<String>| {
         table.add_row(std::iter::once(name.to_string()).chain(cells));
     };
-    row("none (clean)", &|each| each.clean.clone());
-    for (index, attack) in evaluations[0].attacks.iter().enumerate() {
-        row(&attack.name, &|each| each.attacks[index].correct.clone());
+    row("none (clean)", vec![cell(&evaluation.clean); columns]);
+    let attacks = threats.first().map_or(&[][..], |threat| &threat.attacks);
+    for (index, attack) in attacks.iter().enumerate() {
+        row(&attack.name, threats.iter().map(|threat| cell(&threat.attacks[index].correct)).collect());
     }
-    if evaluations[0].attacks.len() > 1 {
-        row("worst case", &Evaluation::worst_case);
+    if attacks.len() > 1 {
+        row("worst case", threats.iter().map(|threat| cell(&evaluation.worst_case(threat))).collect());
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -66,8 +64,8 @@ pub fn evaluation_table(dataset: &str, images: usize, evaluations: &[Evaluation]
     for line in table.to_string().lines() {
         let _ = write!(text, "\n{}", line.trim_end());
     }
-    for flag in flags(evaluations) {
-        let _ = write!(text, "\nflag: {flag}");
+    for flag in &evaluation.flags {
+        let _ = write!(text, "\nflag: {}", flag.message);
     }
     text + "\n"
 }

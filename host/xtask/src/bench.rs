@@ -54,7 +54,9 @@ pub fn bench(workspace: &Workspace, arguments: &BenchArguments) -> Result<()> {
     let ours = built(workspace, benchmark)?;
     let script = workspace.root.join("tests/benches").join(format!("{benchmark}.py"));
     let mut results = Vec::new();
-    println!("| case | unit | ours | peer | ratio (lowest–highest) | peak MiB, ours / peer |\n|---|---|---|---|---|---|");
+    println!(
+        "| case | unit | ours | peer | ratio (lowest–highest) | peak MiB, ours / peer |\n|---|---|---|---|---|---|"
+    );
     for case in cases {
         let mut pairs = Vec::new();
         for _ in 0..*runs {
@@ -63,7 +65,8 @@ pub fn bench(workspace: &Workspace, arguments: &BenchArguments) -> Result<()> {
             pairs.push((ours, peer));
         }
         println!("{}", line(case, &pairs)?);
-        let runs: Vec<Value> = pairs.into_iter().map(|(ours, peer)| json!({ "ours": ours, "peer": peer })).collect();
+        let runs: Vec<Value> =
+            pairs.into_iter().map(|(ours, peer)| json!({ "ours": ours, "peer": peer })).collect();
         results.push(json!({ "case": case, "runs": runs }));
     }
     let path = workspace.root.join("target/bench").join(format!("{benchmark}.json"));
@@ -106,7 +109,8 @@ fn run(command: &mut Command, case: &str) -> Result<Value> {
 /// The table's line of one case.
 fn line(case: &str, pairs: &[(Value, Value)]) -> Result<String> {
     let values = |pick: &dyn Fn(&(Value, Value)) -> Option<f64>| -> Result<Vec<f64>> {
-        let mut values = pairs.iter().map(pick).collect::<Option<Vec<f64>>>().context("a figure is missing")?;
+        let mut values =
+            pairs.iter().map(pick).collect::<Option<Vec<f64>>>().context("a figure is missing")?;
         values.sort_by(f64::total_cmp);
         Ok(values)
     };
@@ -142,10 +146,7 @@ mod tests {
     fn a_line_has_medians_and_the_ratios_of_neighbours() {
         let side = |rate: f64| json!({ "rate": rate, "unit": "images/s", "peak_mib": 100.0 });
         let pairs = [(side(10.0), side(5.0)), (side(30.0), side(10.0)), (side(20.0), side(20.0))];
-        assert_eq!(
-            line("x", &pairs).unwrap(),
-            "| x | images/s | 20 | 10 | 2.00 (1.00–3.00) | 100 / 100 |"
-        );
+        assert_eq!(line("x", &pairs).unwrap(), "| x | images/s | 20 | 10 | 2.00 (1.00–3.00) | 100 / 100 |");
         assert!(line("x", &[(json!({}), side(1.0))]).is_err());
     }
 

@@ -80,9 +80,7 @@ fn main() -> ExitCode {
         Command::Setup { force } => setup::setup(&workspace, force).map(|_| ExitCode::SUCCESS),
         Command::Run { args } => run::run(&workspace, &args),
         Command::Test { args } => test::test(&workspace, &args),
-        Command::Bench(arguments) => {
-            bench::bench(&workspace, &arguments).map(|()| ExitCode::SUCCESS)
-        }
+        Command::Bench(arguments) => bench::bench(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
         Command::Install { prefix, libtorch } => {
             install::install(&workspace, &prefix, libtorch).map(|()| ExitCode::SUCCESS)
         }

@@ -1,0 +1,233 @@
+//! Clean and robust accuracy of a network on a whole split.
+//!
+//! The host decides: it checks every adversarial batch, classifies it itself, in eval mode, and keeps the outcome of every
+//! example. `probes` looks for what is known to make such numbers worthless.
+
+mod eval_only;
+mod flags;
+mod probes;
+
+pub use eval_only::EvalOnly;
+pub use flags::Flag;
+pub use probes::PROBE_ATTACKS;
+
+use crate::{
+    data::{Loaded, Split, View},
+    plugin::{Context, Hosted, limit, verify},
+    recipe::AttackUse,
+    run::Observer,
+};
+use guard_sdk::{
+    Batch, Budget, Device, Error, Guarantee, Kind, Network, Result, Tensor, abi::calls::AttackInstance,
+    attack::Knowledge, batch::per_image, network::NetworkBackend,
+};
+use serde_json::Value;
+
+/// Whether each example was classified rightly.
+pub type Correct = Vec<bool>;
+
+/// An attack of the recipe.
+pub struct EvaluationAttack {
+    /// Its name in results.
+    pub name: String,
+    /// The attack.
+    pub attack: Hosted<AttackInstance>,
+}
+
+/// What is left under one attack.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AttackResult {
+    /// The attack's name.
+    pub name: String,
+    /// Right without and with the attack.
+    pub correct: Correct,
+    /// The size of each perturbation in the budget's norm; 0 for examples that were wrong without it.
+    pub sizes: Vec<f32>,
+    /// Whether the attack looks for the smallest perturbation; one beyond ε does not count against the network.
+    pub minimum_norm: bool,
+    /// What the attack sees of the network.
+    pub knowledge: Knowledge,
+}
+
+impl AttackResult {
+    /// The median size of a minimum-norm attack's perturbations of examples that are right without it.
+    pub fn median_size(&self, clean: &[bool]) -> Option<f32> {
+        let attacked = self.sizes.iter().zip(clean).filter(|(_, clean)| **clean);
+        let mut sizes: Vec<f32> = attacked.map(|(size, _)| *size).collect();
+        sizes.sort_by(f32::total_cmp);
+        sizes.get(sizes.len() / 2).copied().filter(|_| self.minimum_norm)
+    }
+}
+
+/// What is left under all attacks within one budget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct UnderThreat {
+    /// The budget.
+    pub budget: Budget,
+    /// Under each attack.
+    pub attacks: Vec<AttackResult>,
+}
+
+/// The accuracy of one network.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Right without attack.
+    pub clean: Correct,
+    /// Per budget.
+    pub threats: Vec<UnderThreat>,
+    /// What makes the numbers doubtful.
+    pub flags: Vec<Flag>,
+}
+
+impl Evaluation {
+    /// Right under every attack.
+    pub fn worst_case(&self, threat: &UnderThreat) -> Correct {
+        let mut worst = self.clean.clone();
+        for attack in &threat.attacks {
+            worst.iter_mut().zip(&attack.correct).for_each(|(worst, correct)| *worst &= correct);
+        }
+        worst
+    }
+}
+
+/// The number of examples that are right.
+pub fn count(correct: &[bool]) -> usize {
+    correct.iter().filter(|&&correct| correct).count()
+}
+
+/// The share of examples that are right.
+pub fn accuracy(correct: &[bool]) -> f64 {
+    count(correct) as f64 / correct.len().max(1) as f64
+}
+
+/// A network and the images it is judged on.
+pub struct Evaluator<'a> {
+    /// The network.
+    pub network: EvalOnly,
+    /// The images.
+    pub split: &'a Split,
+    /// How many are looked at together.
+    pub batch_size: usize,
+    /// How many the probes look at.
+    pub probe_images: usize,
+    /// Watches.
+    pub observer: &'a dyn Observer,
+}
+
+impl Evaluator<'_> {
+    /// Clean accuracy, accuracy under each attack within each budget, and what makes the numbers doubtful.
+    ///
+    /// # Errors
+    /// If the images do not fit the network; those of the attacks; code `attack-invalid` for images that [`verify`]
+    /// refuses.
+    pub fn run(&self, attacks: &[AttackUse], budgets: &[Budget], context: &Context) -> Result<Evaluation> {
+        let clean = self.clean(context)?;
+        let threats = budgets
+            .iter()
+            .map(|budget| {
+                let mut attacks = self.attacks(attacks, context)?;
+                self.robust(&clean, &mut attacks, budget, context)
+            })
+            .collect::<Result<_>>()?;
+        let mut evaluation = Evaluation { clean, threats, flags: Vec::new() };
+        evaluation.flags = flags::of_results(&evaluation);
+        evaluation.flags.extend(self.probe(&evaluation, attacks, context)?);
+        Ok(evaluation)
+    }
+
+    /// Makes the attacks of a recipe.
+    fn attacks(&self, uses: &[AttackUse], context: &Context) -> Result<Vec<EvaluationAttack>> {
+        let make = |attack: &AttackUse| {
+            let (name, options) = (attack.label().to_string(), Value::Object(attack.options.clone()));
+            let attack = context.plugins.attack(context, &attack.method, &name, &options)?;
+            Ok(EvaluationAttack { name, attack })
+        };
+        uses.iter().map(make).collect()
+    }
+
+    /// Which examples the network classifies rightly.
+    fn clean(&self, context: &Context) -> Result<Correct> {
+        let mut correct = Vec::with_capacity(self.split.len());
+        for batch in self.split.in_order(self.batch_size) {
+            let Loaded { images, labels, .. } = batch?.to_device(context.device);
+            correct.extend(self.right(&images, &labels)?);
+        }
+        Ok(correct)
+    }
+
+    /// Runs each attack on the examples that are right without it.
+    fn robust(
+        &self,
+        clean: &Correct,
+        attacks: &mut [EvaluationAttack],
+        budget: &Budget,
+        context: &Context,
+    ) -> Result<UnderThreat> {
+        let attackable: Vec<i64> =
+            clean.iter().zip(0..).filter_map(|(correct, position)| correct.then_some(position)).collect();
+        let batches = attackable.len().div_ceil(self.batch_size) as u64;
+        let total = batches * attacks.len() as u64;
+        let mut results = Vec::new();
+        for (number, attack) in attacks.iter_mut().enumerate() {
+            let info = attack.attack.info(context)?;
+            let mut result = AttackResult {
+                name: attack.name.clone(),
+                correct: vec![false; clean.len()],
+                sizes: vec![0.0; clean.len()],
+                minimum_norm: info.guarantee == Guarantee::MinimumNorm,
+                knowledge: info.knowledge,
+            };
+            let lists = attackable.chunks(self.batch_size).map(<[i64]>::to_vec).collect();
+            for (index, batch) in self.split.batches(lists, View::plain()).enumerate() {
+                self.observer.iteration(number as u64 * batches + index as u64, total);
+                let batch = batch?.to_device(context.device);
+                let (correct, sizes) = self.attacked(attack, &batch, budget, context)?;
+                for ((id, correct), size) in batch.ids.iter().zip(correct).zip(sizes) {
+                    result.correct[*id as usize] = correct;
+                    result.sizes[*id as usize] = size;
+                }
+            }
+            results.push(result);
+        }
+        Ok(UnderThreat { budget: *budget, attacks: results })
+    }
+
+    /// Which of the examples the network classifies rightly under the attack, and how far each was moved.
+    fn attacked(
+        &self,
+        EvaluationAttack { name, attack }: &mut EvaluationAttack,
+        Loaded { images, labels, ids }: &Loaded,
+        budget: &Budget,
+        context: &Context,
+    ) -> Result<(Correct, Vec<f32>)> {
+        let batch = Batch::pixels(images, labels, ids);
+        let adversarial = attack.perturb(context, &Network::lend(&self.network), &batch, budget)?.detach();
+        let guarantee = attack.info(context)?.guarantee;
+        let sizes = verify(&adversarial, images, budget, guarantee)
+            .map_err(|error| error.context(format!("attack `{name}` ({})", attack.who())))?;
+        // A perturbation beyond the budget does not count against the network.
+        let counted = match guarantee {
+            Guarantee::Bounded => adversarial,
+            Guarantee::MinimumNorm => adversarial.where_self(&per_image(&sizes.le(limit(budget))), images),
+        };
+        let sizes = Vec::<f32>::try_from(sizes.to_kind(Kind::Float).to_device(Device::Cpu))?;
+        Ok((self.right(&counted, labels)?, sizes))
+    }
+
+    fn right(&self, images: &Tensor, labels: &Tensor) -> Result<Correct> {
+        let logits = self.logits(images)?;
+        if logits.isfinite().all().int64_value(&[]) == 0 {
+            return Err(Error::with_code("non-finite", "the network's logits are not finite"));
+        }
+        let right = logits.argmax(-1, false).eq_tensor(labels).to_kind(Kind::Int64).to_device(Device::Cpu);
+        Ok(Vec::<i64>::try_from(right)?.into_iter().map(|right| right == 1).collect())
+    }
+
+    fn classes(&self) -> i64 {
+        self.network.info().classes
+    }
+
+    fn logits(&self, images: &Tensor) -> Result<Tensor> {
+        guard_sdk::autograd::no_grad(|| Network::lend(&self.network).logits(images))
+    }
+}
