@@ -4,7 +4,7 @@ use super::{Format, Session, print, print_json};
 use crate::{
     cli::Failure,
     data,
-    engine::{EvalOnly, Evaluator},
+    engine::{EvalOnly, Evaluator, Keep},
     network::Model,
     plan::Plan,
     plugin::Context,
@@ -42,7 +42,7 @@ pub(super) struct EvaluateArguments {
     std: Vec<f64>,
     /// An attack, by name. May be repeated; its options go through `--set evaluate.attacks.0.options.KEY=VALUE`.
     #[arg(long = "attack", value_name = "NAME", requires = "epsilons")]
-    attacks: Vec<String>,
+    pub(super) attacks: Vec<String>,
     /// The norm that bounds the attacks.
     #[arg(long, value_name = "NORM", default_value = "linf")]
     norm: String,
@@ -98,48 +98,50 @@ impl EvaluateArguments {
         ])
         .to_string()
     }
-}
 
-pub(super) fn evaluate(mut session: Session, arguments: &EvaluateArguments) -> Result<(), Failure> {
-    let loaded = recipe::load("the command line", &arguments.recipe(), &arguments.sets)?;
-    let prepared = data::prepare(&loaded.recipe.data);
-    let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
-    let data = prepared?.open()?;
-    plan.complete(&data);
-    let variant = &plan.variants[0];
-    let device = Device::Cpu;
-    let model = Model::load(&variant.network, &arguments.network, device).map_err(Failure::Usage)?.frozen();
+    /// Measures and prints; `keep` takes the adversarial images.
+    pub(super) fn run(&self, mut session: Session, keep: Option<&dyn Keep>) -> Result<(), Failure> {
+        let loaded = recipe::load("the command line", &self.recipe(), &self.sets)?;
+        let prepared = data::prepare(&loaded.recipe.data);
+        let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
+        let data = prepared?.open()?;
+        plan.complete(&data);
+        let variant = &plan.variants[0];
+        let device = Device::Cpu;
+        let model = Model::load(&variant.network, &self.network, device).map_err(Failure::Usage)?.frozen();
 
-    let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };
-    let journal = Journal::without_file(display);
-    let log = journal.stage(&arguments.architecture, "evaluate");
-    let streams = Streams::new(plan.seed).named("evaluate");
-    let context = Context {
-        stage: "evaluate",
-        iteration: 0,
-        iterations: 0,
-        random: &streams,
-        recorder: &log,
-        plugins: &session.plugins,
-        device,
-    };
-    let evaluate = &variant.recipe.evaluate;
-    let evaluator = Evaluator {
-        network: EvalOnly::new(model),
-        split: &data.test,
-        batch_size: evaluate.batch_size,
-        probe_images: evaluate.probe_images,
-        observer: &log,
-    };
-    let evaluation = evaluator.run(&evaluate.attacks, &variant.budgets, &context)?;
-    log.finish("done")?;
-    let (dataset, images) = (&data.info.name, data.test.len());
-    match session.format {
-        Format::Human => print(&evaluation_table(dataset, images, &evaluation)),
-        Format::Json => {
-            let mut results = evaluation_json(dataset, images, &evaluation);
-            // One threat, one object; of several, a list.
-            print_json(&if results.len() == 1 { results.remove(0) } else { Value::Array(results) })
+        let display = if self.quiet { Display::Quiet } else { Display::Automatic };
+        let journal = Journal::without_file(display);
+        let log = journal.stage(&self.architecture, "evaluate");
+        let streams = Streams::new(plan.seed).named("evaluate");
+        let context = Context {
+            stage: "evaluate",
+            iteration: 0,
+            iterations: 0,
+            random: &streams,
+            recorder: &log,
+            plugins: &session.plugins,
+            device,
+        };
+        let evaluate = &variant.recipe.evaluate;
+        let evaluator = Evaluator {
+            network: EvalOnly::new(model),
+            split: &data.test,
+            batch_size: evaluate.batch_size,
+            probe_images: evaluate.probe_images,
+            observer: &log,
+            keep,
+        };
+        let evaluation = evaluator.run(&evaluate.attacks, &variant.budgets, &context)?;
+        log.finish("done")?;
+        let (dataset, images) = (&data.info.name, data.test.len());
+        match session.format {
+            Format::Human => print(&evaluation_table(dataset, images, &evaluation)),
+            Format::Json => {
+                let mut results = evaluation_json(dataset, images, &evaluation);
+                // One threat, one object; of several, a list.
+                print_json(&if results.len() == 1 { results.remove(0) } else { Value::Array(results) })
+            }
         }
     }
 }

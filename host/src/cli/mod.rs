@@ -1,5 +1,6 @@
 //! The command line: what was typed, and what comes of it. stdout is data, stderr is talk.
 
+mod attack;
 mod doctor;
 mod evaluate;
 mod failure;
@@ -74,6 +75,13 @@ enum Command {
         #[command(flatten)]
         requests: Requests,
     },
+    /// Attack any weights on any data set, without a recipe, and keep the adversarial images.
+    Attack {
+        #[command(flatten)]
+        attack: attack::AttackArguments,
+        #[command(flatten)]
+        requests: Requests,
+    },
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -138,7 +146,11 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Some(Command::Evaluate { evaluate, requests }) => {
             session.requests.extend(requests.plugins);
-            evaluate::evaluate(session, &evaluate)
+            evaluate.run(session, None)
+        }
+        Some(Command::Attack { attack, requests }) => {
+            session.requests.extend(requests.plugins);
+            attack::attack(session, &attack)
         }
         Some(Command::Plugin(PluginCommand::List(requests))) => {
             session.requests.extend(requests.plugins);
@@ -168,7 +180,7 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 4] = ["run", "evaluate", "plugin", "doctor"];
+const COMMANDS: [&str; 5] = ["run", "evaluate", "attack", "plugin", "doctor"];
 
 /// A recipe that is not there: maybe a slip in a command's name.
 fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {

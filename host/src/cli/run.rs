@@ -8,11 +8,11 @@ use crate::{
     plan::{Plan, check_methods},
     random::Streams,
     recipe::{self, EvaluationSplit, Problems},
-    report::{json, page, summary, table},
-    run::{Display, Journal, RunDirectory, write_text},
+    report::{arrays, json, page, summary, table},
+    run::{Display, Journal, RunDirectory, write_atomically, write_text},
 };
 use clap::Args;
-use guard_sdk::Device;
+use guard_sdk::{Device, Tensor};
 use std::{fs, path::PathBuf};
 
 /// The recipe that runs when none is named.
@@ -86,6 +86,19 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         device,
     };
     let results = pipeline.run()?;
+    for variant in &results.variants {
+        let folder = directory.variant(&plan, &variant.name).join("evaluations");
+        let students = variant
+            .students
+            .iter()
+            .map(|student| (format!("student-{}", student.number), &student.evaluation));
+        let teacher = variant.teacher.iter().map(|teacher| ("teacher".to_string(), teacher));
+        for (network, evaluation) in teacher.chain(students) {
+            write_atomically(&folder.join(format!("{network}.safetensors")), |aside| {
+                Ok(Tensor::write_safetensors(&arrays(evaluation), aside)?)
+            })?;
+        }
+    }
     let (figures, results) = (summary(&results), json(&results));
     directory.write_json("results.json", &results)?;
     let sheets: Vec<(String, String)> = plan

@@ -22,7 +22,7 @@ mod training_loss;
 
 pub use distill::{Distiller, ImageGroup, Stopped, SyntheticSet};
 pub use evaluate::{
-    AttackResult, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Flag, PROBE_ATTACKS,
+    AttackResult, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Flag, Keep, PROBE_ATTACKS,
     UnderThreat, accuracy, count,
 };
 pub use lab::{HostLab, Room};

@@ -324,6 +324,7 @@ impl VariantRun<'_> {
             batch_size: evaluate.batch_size,
             probe_images: evaluate.probe_images,
             observer: &log,
+            keep: None,
         };
         let evaluation = evaluator.run(&evaluate.attacks, &self.variant.budgets, &context)?;
         let robust: Vec<String> = evaluation

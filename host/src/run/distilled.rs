@@ -1,9 +1,11 @@
 //! `distilled/`: the synthetic set in forms that other tools open.
 
-use super::atomic::{write_atomically, write_text};
+use super::{
+    atomic::{write_atomically, write_text},
+    png::{sheet, write_png},
+};
 use crate::{data::DataInfo, plan::PluginLock};
-use guard_sdk::{Device, Error, Kind, Result, Tensor};
-use image::{GrayImage, ImageBuffer, Rgb, RgbImage};
+use guard_sdk::{Device, Kind, Result, Tensor};
 use serde::Serialize;
 use std::path::Path;
 
@@ -69,38 +71,6 @@ pub fn write_distilled(
         counts[class] += 1;
         write_png(&path, &bytes.get(position as i64))?;
     }
-    write_png(&folder.join("contact-sheet.png"), &contact_sheet(&bytes, manifest.images_per_class as i64)?)?;
+    write_png(&folder.join("contact-sheet.png"), &sheet(&bytes, manifest.images_per_class as i64)?)?;
     write_text(&folder.join("manifest.json"), &(serde_json::to_string_pretty(manifest)? + "\n"))
-}
-
-/// One row per class, enlarged to about 64 pixels an image, with a border of two pixels.
-fn contact_sheet(images: &Tensor, columns: i64) -> Result<Tensor> {
-    let (count, channels, height, width) = images.size4()?;
-    let zoom = (64 / height.max(width)).max(1);
-    let large = images.repeat_interleave_self_int(zoom, 2, None).repeat_interleave_self_int(zoom, 3, None);
-    let (height, width) = (height * zoom + 2, width * zoom + 2);
-    let framed = large.f_pad([1, 1, 1, 1], "constant", Some(128.0))?;
-    let sheet =
-        framed.f_reshape([count / columns, columns, channels, height, width])?.permute([2, 0, 3, 1, 4]);
-    Ok(sheet.f_reshape([channels, count / columns * height, columns * width])?)
-}
-
-/// Writes bytes `[C,H,W]` as a lossless PNG.
-fn write_png(path: &Path, pixels: &Tensor) -> Result<()> {
-    let (channels, height, width) = pixels.size3()?;
-    let (height, width) = (height as u32, width as u32);
-    let bytes = Vec::<u8>::try_from(pixels.permute([1, 2, 0]).contiguous().reshape([-1]))?;
-    let wrong = || Error::new(format!("an image of {channels} channels cannot be a PNG"));
-    write_atomically(path, |temporary| {
-        let saved = match channels {
-            1 => GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?.save(temporary),
-            3 => {
-                let image: RgbImage =
-                    ImageBuffer::<Rgb<u8>, _>::from_raw(width, height, bytes).ok_or_else(wrong)?;
-                image.save(temporary)
-            }
-            _ => return Err(wrong()),
-        };
-        saved.map_err(|error| Error::with_code("file", error.to_string()))
-    })
 }

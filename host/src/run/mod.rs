@@ -3,9 +3,11 @@
 mod atomic;
 mod directory;
 mod distilled;
+mod png;
 mod stage;
 
 pub use atomic::{write_atomically, write_text};
 pub use directory::RunDirectory;
 pub use distilled::{DistilledManifest, write_distilled};
+pub use png::{sheet, write_png};
 pub use stage::{Display, Journal, Observer, StageLog};

@@ -112,6 +112,24 @@ pub struct Evaluator<'a> {
     pub probe_images: usize,
     /// Watches.
     pub observer: &'a dyn Observer,
+    /// Takes what the attacks made, where somebody wants it.
+    pub keep: Option<&'a dyn Keep>,
+}
+
+/// Takes adversarial images.
+pub trait Keep {
+    /// The images `[N,C,H,W]` that `attack` made of a batch; for a minimum-norm attack the clean one where it left the budget.
+    ///
+    /// # Errors
+    /// If they cannot be kept.
+    fn adversarial(&self, budget: &Budget, attack: &str, clean: &Loaded, images: &Tensor) -> Result<()>;
+}
+
+/// One batch under one attack.
+struct Attacked {
+    images: Tensor,
+    correct: Correct,
+    sizes: Vec<f32>,
 }
 
 impl Evaluator<'_> {
@@ -181,7 +199,10 @@ impl Evaluator<'_> {
             for (index, batch) in self.split.batches(lists, View::plain()).enumerate() {
                 self.observer.iteration(number as u64 * batches + index as u64, total);
                 let batch = batch?.to_device(context.device);
-                let (correct, sizes) = self.attacked(attack, &batch, budget, context)?;
+                let Attacked { images, correct, sizes } = self.attacked(attack, &batch, budget, context)?;
+                if let Some(keep) = self.keep {
+                    keep.adversarial(budget, &attack.name, &batch, &images)?;
+                }
                 for ((id, correct), size) in batch.ids.iter().zip(correct).zip(sizes) {
                     result.correct[*id as usize] = correct;
                     result.sizes[*id as usize] = size;
@@ -199,7 +220,7 @@ impl Evaluator<'_> {
         Loaded { images, labels, ids }: &Loaded,
         budget: &Budget,
         context: &Context,
-    ) -> Result<(Correct, Vec<f32>)> {
+    ) -> Result<Attacked> {
         let batch = Batch::pixels(images, labels, ids);
         let adversarial = attack.perturb(context, &Network::lend(&self.network), &batch, budget)?.detach();
         let guarantee = attack.info(context)?.guarantee;
@@ -211,7 +232,7 @@ impl Evaluator<'_> {
             Guarantee::MinimumNorm => adversarial.where_self(&per_image(&sizes.le(limit(budget))), images),
         };
         let sizes = Vec::<f32>::try_from(sizes.to_kind(Kind::Float).to_device(Device::Cpu))?;
-        Ok((self.right(&counted, labels)?, sizes))
+        Ok(Attacked { correct: self.right(&counted, labels)?, images: counted, sizes })
     }
 
     fn right(&self, images: &Tensor, labels: &Tensor) -> Result<Correct> {

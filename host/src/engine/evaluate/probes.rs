@@ -237,7 +237,7 @@ impl Probe<'_> {
             self.evaluator.attacks(std::slice::from_ref(attack), self.context)?;
         let mut correct = Vec::new();
         for mut attack in made {
-            correct = self.evaluator.attacked(&mut attack, sample, budget, self.context)?.0;
+            correct = self.evaluator.attacked(&mut attack, sample, budget, self.context)?.correct;
         }
         Ok(correct)
     }
