@@ -295,6 +295,22 @@ mod tests {
     }
 
     #[test]
+    fn a_strategy_is_a_string_in_the_options_and_their_schema() {
+        let schema = schemars::schema_for!(DsaOptions).to_value();
+        let strategy = &schema["properties"]["strategy"];
+        let resolved = strategy["$ref"].as_str().map_or(Some(strategy), |path| schema.pointer(&path[1..]));
+        assert_eq!(resolved.map(|strategy| &strategy["type"]), Some(&"string".into()), "{schema}");
+        let options: DsaOptions = toml::from_str("strategy = \"flip_scale\"\nratio_scale = 1.5").unwrap();
+        let expected = DsaOptions {
+            strategy: DsaStrategy(vec![DsaTransform::Flip, DsaTransform::Scale]),
+            ratio_scale: 1.5,
+            ..DsaOptions::default()
+        };
+        assert_eq!(options, expected);
+        assert!(toml::from_str::<DsaOptions>("ratio_scales = 1.5").is_err());
+    }
+
+    #[test]
     fn each_transform_of_the_strategy_is_picked_equally_often() {
         let options = DsaOptions::default();
         let mut counts = [0; 6];

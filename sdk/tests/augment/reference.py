@@ -13,11 +13,11 @@ import pathlib
 
 import numpy
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import save_file
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
+from torchvision.transforms.v2.functional import _color
 
 FOLDER = pathlib.Path(__file__).parent
 EXACT, PILLOW = 1e-9, 1.0 + 1e-9
@@ -105,11 +105,21 @@ case("roll", {"shifts": shifts}, "grey", each(lambda x, s: torch.roll(x, s, (2, 
 
 # Colours, as torchvision has them.
 
+
+
+def adjust_hue(image, turns):
+    """tv.adjust_hue without its detour over float32."""
+    if image.shape[1] == 1:
+        return image
+    hue, saturation, value = _color._rgb_to_hsv(image).unbind(1)
+    return _color._hsv_to_rgb(torch.stack([(hue + turns).remainder(1.0), saturation, value], 1))
+
+
 ADJUST = {
     "brightness": tv.adjust_brightness,
     "contrast": tv.adjust_contrast,
     "saturation": tv.adjust_saturation,
-    "hue": tv.adjust_hue,
+    "hue": adjust_hue,
 }
 
 
