@@ -9,7 +9,7 @@
 use guard_sdk::{
     Batch, Kind, Lab, Method, Needs, Objective, OwnedNetwork, Pass, Result, Services, Space, Statistics,
     Step, Synthetic, Tensor, Value,
-    augment::{self, Crop},
+    augment::{Flip, ResizedCrop, ResizedCropOptions, Roll, shared_uniform},
     objective::{Networks, Start, Together, Updates},
 };
 
@@ -112,18 +112,20 @@ impl Sre2l {
         if self.options.augment == Augment::None {
             return Ok(images.shallow_clone());
         }
-        let (_, _, height, width) = images.size4()?;
-        let draws = augment::shared_uniform(&step.services, "augment", 0, Crop::DRAWS + 3)?;
-        let (crop, rest) = draws.split_at(Crop::DRAWS);
+        // One number after the other as in earlier versions, so that their runs can be repeated.
+        const DRAWS: usize = ResizedCrop::DRAWS + Flip::DRAWS + Roll::DRAWS;
+        let draws = shared_uniform::<DRAWS>(&step.services, "augment", 0)?;
+        let (crop, rest) = draws.split_at(ResizedCrop::DRAWS);
+        let (flip, roll) = rest.split_at(Flip::DRAWS);
         let mut images = images.shallow_clone();
         if self.options.augment == Augment::Crop {
-            images = Crop::draw(crop, height, width, (self.options.smallest_crop, 1.0)).apply(&images)?;
-            if rest[0] < 0.5 {
-                images = augment::flip(&images);
-            }
+            let (_, _, height, width) = images.size4()?;
+            let (size, scale) = ([height, width], [self.options.smallest_crop, 1.0]);
+            let options = ResizedCropOptions { scale, ..ResizedCropOptions::default() };
+            images = ResizedCrop::draw(crop.as_chunks().0, size, size, &options).apply(&images)?;
+            images = Flip::draw(flip.as_chunks().0, 0.5).apply(&images)?;
         }
-        let largest = self.options.largest_roll;
-        Ok(augment::roll(&images, augment::shift(rest[1], largest), augment::shift(rest[2], largest)))
+        Roll::draw(roll.as_chunks().0, self.options.largest_roll).apply(&images)
     }
 
     /// Σ_l m_l (‖var_l − rvar_l‖₂ + ‖mean_l − rmean_l‖₂), a scalar.

@@ -1,6 +1,6 @@
 //! The kinds of cases, and what checks each.
 
-use crate::{attacks, basic, checks::Checks, curvature, gradient_norm, schedule, sre2l};
+use crate::{attacks, basic, checks::Checks, curvature, gradient_norm, mix, schedule, sre2l};
 use guard_sdk::Result;
 
 /// Computes a case and compares it; deviations are in the checks, an error means that it could not be computed.
@@ -31,6 +31,7 @@ pub fn check(kind: &str) -> Option<Check> {
         "grad_norm" => gradient_norm::check,
         "sre2l_loss" => sre2l::loss,
         "sre2l_steps" => sre2l::steps,
+        "mix" => mix::check,
         "cda_schedule" => schedule::check,
         "atk_clean" => attacks::clean,
         "atk_fgsm" => attacks::fgsm,

@@ -12,6 +12,7 @@ mod gradient_norm;
 mod host;
 mod index;
 mod kinds;
+mod mix;
 mod network;
 mod schedule;
 mod sre2l;
