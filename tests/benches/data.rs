@@ -5,9 +5,13 @@
 use guard_host::{
     data::{View, prepare},
     random::Streams,
-    recipe::{Augmentation, Augmentations, Data, PaddedCrop, ResizedCrop},
+    recipe::{Augmentation, Augmentations, Data},
 };
-use guard_sdk::{Error, Result, network::channel_values};
+use guard_sdk::{
+    Error, Result,
+    augment::{PaddedCropOptions, ResizedCropOptions},
+    network::channel_values,
+};
 use std::{path::Path, time::Instant};
 
 const BATCH: usize = 128;
@@ -25,11 +29,11 @@ fn case(name: &str, folder: &Path) -> Result<Case> {
         memory,
         ..Data::named(dataset)
     };
-    let resized = || vec![Augmentation::RandomResizedCrop(ResizedCrop::default()), Augmentation::Flip];
+    let resized = || vec![Augmentation::RandomResizedCrop(ResizedCropOptions::default()), Augmentation::Flip];
     match name {
         "cifar" => Ok(Case {
             data: set("cifar10", "cifar-10", 2.0),
-            augment: vec![Augmentation::Crop(PaddedCrop::default()), Augmentation::Flip],
+            augment: vec![Augmentation::Crop(PaddedCropOptions::default()), Augmentation::Flip],
         }),
         "photos" => Ok(Case { data: set("imagenette", "caltech101-10", 0.0), augment: resized() }),
         "photos-in-memory" => Ok(Case { data: set("imagenette", "caltech101-10", 2.0), augment: resized() }),

@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Cut {
     /// By how many pixels the window lies below and to the right of the image; what is outside is 0.
-    pub shift: (isize, isize),
+    pub shift: [isize; 2],
     /// Mirror the window left to right.
     pub flip: bool,
 }
@@ -16,7 +16,7 @@ impl Cut {
             out.copy_from_slice(image);
             return;
         }
-        let (down, right) = self.shift;
+        let [down, right] = self.shift;
         // The columns of the window that lie inside the image.
         let (first, last) = inside(right, width);
         for (channel, plane) in image.chunks_exact(height * width).zip(out.chunks_exact_mut(height * width)) {
@@ -59,7 +59,7 @@ mod tests {
             for right in -6..=6 {
                 for flip in [false, true] {
                     let mut out = vec![9.0; values.len()];
-                    Cut { shift: (down as isize, right as isize), flip }
+                    Cut { shift: [down as isize, right as isize], flip }
                         .apply(&values, height, width, &mut out);
                     let window = padded.narrow(1, padding + down, height as i64).narrow(
                         2,

@@ -63,8 +63,9 @@ mod tests {
     use crate::{
         data::store::Store,
         random::Streams,
-        recipe::{Augmentation, Augmentations, PaddedCrop},
+        recipe::{Augmentation, Augmentations},
     };
+    use guard_sdk::augment::PaddedCropOptions;
 
     fn split(count: usize) -> Split {
         let values = (0..count * 12).map(|i| i as u8).collect();
@@ -74,7 +75,10 @@ mod tests {
     #[test]
     fn batches_come_in_order_and_are_what_the_split_gives_itself() {
         let split = split(10);
-        let augment = Augmentations(vec![Augmentation::Crop(PaddedCrop { padding: 1 }), Augmentation::Flip]);
+        let augment = Augmentations(vec![
+            Augmentation::Crop(PaddedCropOptions { padding: 1, ..Default::default() }),
+            Augmentation::Flip,
+        ]);
         let view = View { augment, streams: Streams::new(7) };
         let lists = vec![vec![3, 1, 4], vec![1], vec![], vec![5, 9, 2, 6]];
         let batches: Vec<Loaded> = split.batches(lists.clone(), view.clone()).collect::<Result<_>>().unwrap();

@@ -4,7 +4,7 @@ use super::decode::Picture;
 use fast_image_resize::{
     FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image, images::ImageRef,
 };
-use guard_sdk::{Error, Result, augment::Crop};
+use guard_sdk::{Error, Result, augment::Region};
 use std::{borrow::Cow, cell::RefCell};
 
 thread_local! {
@@ -30,7 +30,7 @@ impl Picture {
     ///
     /// # Errors
     /// If the resizer refuses.
-    pub(super) fn cropped(&self, crop: &Crop, side: usize) -> Result<Vec<u8>> {
+    pub(super) fn cropped(&self, crop: &Region, side: usize) -> Result<Vec<u8>> {
         let (top, left, height, width) =
             (crop.top as usize, crop.left as usize, crop.height as usize, crop.width as usize);
         let rows = (top..top + height).flat_map(|row| {
@@ -125,7 +125,7 @@ mod tests {
             200, 202, 205, 206, 121, 134, 161, 174, 27, 30, 36, 39, 23, 64, 145, 185, 132, 122, 103, 93, 133,
             111, 66, 44, 25, 33, 48, 55,
         ];
-        let crop = |top, left, height, width| Crop { top, left, height, width };
+        let crop = |top, left, height, width| Region { top, left, height, width };
         assert!(levels_apart(&picture().cropped(&crop(2, 3, 5, 8), 4).unwrap(), &smaller) <= 1);
         assert!(levels_apart(&picture().cropped(&crop(1, 1, 3, 2), 4).unwrap(), &larger) <= 1);
     }

@@ -137,9 +137,9 @@ mod tests {
     use super::*;
     use crate::{
         random::Streams,
-        recipe::{Augmentation, Augmentations, PaddedCrop},
+        recipe::{Augmentation, Augmentations},
     };
-    use guard_sdk::Kind;
+    use guard_sdk::{Kind, augment::PaddedCropOptions};
 
     fn bytes(count: usize) -> (Split, Tensor) {
         let values: Vec<u8> = (0..count * 3 * 6 * 5).map(|i| (i * 7 + i / 11) as u8).collect();
@@ -162,7 +162,8 @@ mod tests {
     #[test]
     fn what_is_cut_while_copying_is_what_tensors_would_give() {
         let (split, images) = bytes(16);
-        let (crop, flip) = (Augmentation::Crop(PaddedCrop { padding: 2 }), Augmentation::Flip);
+        let (crop, flip) =
+            (Augmentation::Crop(PaddedCropOptions { padding: 2, ..Default::default() }), Augmentation::Flip);
         let ids: Vec<u64> = (0..16).collect();
         let positions: Vec<i64> = (0..16).collect();
         for list in

@@ -5,7 +5,10 @@ use super::{
     decode::{Picture, decode, dimensions},
     source::{EncodedImages, Images, Limits},
 };
-use guard_sdk::{Error, Kind, Result, Tensor, augment::Crop};
+use guard_sdk::{
+    Error, Kind, Result, Tensor,
+    augment::{Region, ResizedCrop, ResizedCropOptions},
+};
 use rayon::prelude::*;
 use std::{borrow::Cow, sync::Arc};
 
@@ -45,10 +48,19 @@ pub(super) struct Row {
 
 /// A random-resized-crop whose numbers are drawn, of a picture whose size is not yet known.
 pub(super) struct RandomCrop {
-    /// [`Crop::DRAWS`] uniform numbers.
-    pub uniform: Vec<f64>,
-    /// The smallest and largest share of the picture's area.
-    pub scale: (f64, f64),
+    /// Uniform numbers.
+    pub uniform: [f64; ResizedCrop::DRAWS],
+    /// Size and aspect ratio.
+    pub options: ResizedCropOptions,
+}
+
+impl RandomCrop {
+    /// The part of a picture that is kept.
+    fn region(&self, height: usize, width: usize) -> Region {
+        let size = [height as i64, width as i64];
+        let regions = ResizedCrop::draw(&[self.uniform], size, size, &self.options).regions;
+        regions.first().copied().unwrap_or_else(|| Region::whole(size))
+    }
 }
 
 impl Store {
@@ -174,9 +186,8 @@ impl Store {
                 out.par_chunks_exact_mut(length).zip(rows).try_for_each(|(out, row)| {
                     let picture = self.picture(row.index)?;
                     let image = match &row.crop {
-                        Some(RandomCrop { uniform, scale }) => {
-                            let (height, width) = (picture.height as i64, picture.width as i64);
-                            picture.cropped(&Crop::draw(uniform, height, width, *scale), size.side)?
+                        Some(crop) => {
+                            picture.cropped(&crop.region(picture.height, picture.width), size.side)?
                         }
                         None => picture.centre(size.shorter, size.side)?,
                     };

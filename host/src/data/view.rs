@@ -7,9 +7,9 @@ use super::{
 };
 use crate::{
     random::Streams,
-    recipe::{Augmentation, Augmentations, PaddedCrop, ResizedCrop},
+    recipe::{Augmentation, Augmentations},
 };
-use guard_sdk::{Result, augment::Crop};
+use guard_sdk::{Result, augment::Border};
 
 /// Augmentations, in order, and where their random numbers come from. An example's depend on its id alone.
 #[derive(Clone)]
@@ -36,26 +36,26 @@ impl View {
         let mut rows: Vec<Row> =
             indices.iter().map(|&index| Row { index, crop: None, cut: Cut::default() }).collect();
         let mut left = &self.augment[..];
-        if let [Augmentation::RandomResizedCrop(ResizedCrop { scale }), rest @ ..] = left
+        if let [Augmentation::RandomResizedCrop(options), rest @ ..] = left
             && store.has_pictures()
         {
-            let numbers = augment::uniform(&self.streams, "random-resized-crop", ids, Crop::DRAWS)?;
-            for (row, uniform) in rows.iter_mut().zip(numbers.chunks_exact(Crop::DRAWS)) {
-                row.crop = Some(RandomCrop { uniform: uniform.to_vec(), scale: (scale[0], scale[1]) });
+            for (row, uniform) in rows.iter_mut().zip(augment::region_numbers(&self.streams, ids)?) {
+                row.crop = Some(RandomCrop { uniform, options: *options });
             }
             left = rest;
         }
-        if let [Augmentation::Crop(PaddedCrop { padding }), rest @ ..] = left {
-            for (row, (down, right)) in
-                rows.iter_mut().zip(augment::shifts(&self.streams, ids, i64::from(*padding))?)
-            {
-                row.cut.shift = (down as isize, right as isize);
+        if let [Augmentation::Crop(options), rest @ ..] = left
+            && options.border == Border::Zero
+        {
+            let crops = augment::crops(&self.streams, ids, options)?;
+            for (row, corner) in rows.iter_mut().zip(crops.corners) {
+                row.cut.shift = corner.map(|along| (along - options.padding) as isize);
             }
             left = rest;
         }
         if let [Augmentation::Flip, rest @ ..] = left {
-            for (row, flip) in rows.iter_mut().zip(augment::mirrored(&self.streams, ids)?) {
-                row.cut.flip = flip;
+            for (row, flipped) in rows.iter_mut().zip(augment::flips(&self.streams, ids)?.flipped) {
+                row.cut.flip = flipped;
             }
             left = rest;
         }

@@ -8,7 +8,11 @@ use super::{
 use crate::{
     data::augment, network::Model, plugin::Context, random::Streams, recipe::Student, run::Observer,
 };
-use guard_sdk::{Kind, Result, Space, Tensor};
+use guard_sdk::{
+    Kind, Result, Space, Tensor,
+    augment::{CutMix, Mixup, rows},
+    services::Distribution,
+};
 
 /// What a student learns from.
 pub enum LabelSource<'a> {
@@ -91,18 +95,19 @@ impl StudentTrainer<'_> {
         let images = self.images.index_select(0, &positions);
         let images =
             augment(&images, &self.student.augment, &self.streams.named("augment").numbered(epoch), &ids)?;
-        let mix = Mixup::draw(self.student.mixup, ids.len(), streams)?;
-        let images = mix.apply(&images);
+        let (_, _, height, width) = images.size4()?;
+        let mix = Mix::draw(self.student, [height, width], ids.len(), streams)?;
+        let images = mix.images(&images)?;
         let logits = model.train_logits(&images, Space::Pixels)?;
         match &self.source {
             LabelSource::Hard => {
                 let one_hot =
                     self.labels.index_select(0, &positions).one_hot(self.classes).to_kind(logits.kind());
-                Ok(cross_entropy(&logits, &mix.apply(&one_hot)))
+                Ok(cross_entropy(&logits, &mix.labels(&one_hot)?))
             }
             LabelSource::Soft { logits: teacher, temperature } => {
                 let target = (teacher.index_select(0, &positions) / *temperature).softmax(-1, None::<Kind>);
-                Ok(divergence(&logits, &mix.apply(&target), *temperature))
+                Ok(divergence(&logits, &mix.labels(&target)?, *temperature))
             }
             LabelSource::Online { teacher, temperature } => {
                 let target = (teacher.eval_logits(&images)? / *temperature).softmax(-1, None::<Kind>);
@@ -112,24 +117,51 @@ impl StudentTrainer<'_> {
     }
 }
 
-/// Mixup (Zhang et al., ICLR 2018): λ·x + (1−λ)·x[order], one λ for the batch.
-struct Mixup {
-    share: f64,
-    order: Tensor,
+/// What mixes the images of one batch, and their labels.
+enum Mix {
+    None,
+    Mixup(Mixup),
+    CutMix(CutMix),
 }
 
-impl Mixup {
-    fn draw(alpha: f64, count: usize, streams: &Streams) -> Result<Self> {
-        let share = if alpha > 0.0 { streams.named("mixup").beta(alpha)? } else { 1.0 };
-        Ok(Self { share, order: Tensor::from_slice(&streams.named("mixup.order").permutation(count)) })
+impl Mix {
+    /// One share for the batch; with both kinds asked for, each batch takes one or the other.
+    fn draw(student: &Student, size: [i64; 2], count: usize, streams: &Streams) -> Result<Self> {
+        let (mixup, cutmix) = (student.mixup > 0.0, student.cutmix > 0.0);
+        let coin = || {
+            let draw = streams.named("mix.choice").rows(&[0], &[1], Distribution::Uniform, Kind::Double)?;
+            Ok::<_, guard_sdk::Error>(draw.double_value(&[0, 0]) < 0.5)
+        };
+        let order = |name: &str| streams.named(name).permutation(count);
+        if mixup && (!cutmix || coin()?) {
+            let share = streams.named("mixup").beta(student.mixup)?;
+            return Ok(Self::Mixup(Mixup { share, order: order("mixup.order") }));
+        }
+        if cutmix {
+            let share = streams.named("cutmix").beta(student.cutmix)?;
+            let numbers =
+                streams.named("cutmix.region").rows(&[0], &[2], Distribution::Uniform, Kind::Double)?;
+            let [centre] = rows::<{ CutMix::DRAWS }>(&numbers)?[..] else { return Ok(Self::None) };
+            return Ok(Self::CutMix(CutMix::draw(&centre, share, order("cutmix.order"), size)?));
+        }
+        Ok(Self::None)
     }
 
-    fn apply(&self, values: &Tensor) -> Tensor {
-        if self.share == 1.0 {
-            return values.shallow_clone();
+    fn images(&self, images: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::None => Ok(images.shallow_clone()),
+            Self::Mixup(mix) => mix.apply(images),
+            Self::CutMix(mix) => mix.apply(images),
         }
-        values * self.share
-            + values.index_select(0, &self.order.to_device(values.device())) * (1.0 - self.share)
+    }
+
+    /// Class probabilities `[N,K]`.
+    fn labels(&self, probabilities: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::None => Ok(probabilities.shallow_clone()),
+            Self::Mixup(mix) => mix.mix_labels(probabilities),
+            Self::CutMix(mix) => mix.mix_labels(probabilities),
+        }
     }
 }
 
@@ -167,9 +199,24 @@ mod tests {
     }
 
     #[test]
-    fn mixup_mixes_images_and_labels_alike() {
-        let mix = Mixup { share: 0.25, order: Tensor::from_slice(&[1i64, 0]) };
-        let values = Tensor::from_slice(&[1.0f64, 0.0]).reshape([2, 1]);
-        assert_eq!(Vec::<f64>::try_from(mix.apply(&values).squeeze()).unwrap(), [0.25, 0.75]);
+    fn images_and_labels_are_mixed_in_the_same_share() {
+        let images = Tensor::from_slice(&[1.0f64, 0.0]).reshape([2, 1, 1, 1]).expand([2, 1, 4, 4], false);
+        let labels = Tensor::from_slice(&[1.0f64, 0.0, 0.0, 1.0]).reshape([2, 2]);
+        let mixed = |mixup: f64, cutmix: f64, seed: u64| {
+            let student = Student { mixup, cutmix, ..Student::default() };
+            let mix = Mix::draw(&student, [4, 4], 2, &Streams::new(seed)).unwrap();
+            let (images, labels) = (mix.images(&images).unwrap(), mix.labels(&labels).unwrap());
+            let shares = images.mean_dim([1, 2, 3].as_slice(), false, Kind::Double);
+            assert!((shares - labels.select(1, 0)).abs().max().double_value(&[]) < 1e-12);
+            (images.max() - images.min()).double_value(&[]) == 1.0
+        };
+        // CutMix leaves pixels as they are, Mixup leaves none.
+        let with_both: Vec<bool> = (0..40).map(|seed| mixed(1.0, 1.0, seed)).collect();
+        assert!(with_both.contains(&true) && with_both.contains(&false));
+        for seed in 0..10 {
+            mixed(0.8, 0.0, seed);
+            mixed(0.0, 1.0, seed);
+            mixed(0.0, 0.0, seed);
+        }
     }
 }

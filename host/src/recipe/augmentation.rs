@@ -4,6 +4,7 @@
 //! augment = ["flip", { kind = "random-resized-crop", scale = [0.25, 1.0] }]
 //! ```
 
+use guard_sdk::augment::{ColorJitterOptions, DsaOptions, PaddedCropOptions, ResizedCropOptions};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -15,40 +16,14 @@ use std::{borrow::Cow, ops::Deref};
 pub enum Augmentation {
     /// Mirrors half of the images left to right.
     Flip,
-    /// Pads with zeros and cuts the original size out at a random place.
-    Crop(PaddedCrop),
+    /// Pads and cuts the original size out at a random place.
+    Crop(PaddedCropOptions),
     /// Cuts a part of random size and aspect ratio out at a random place and resizes it to the original size.
-    RandomResizedCrop(ResizedCrop),
-}
-
-/// Pads with zeros and cuts the original size out at a random place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct PaddedCrop {
-    /// Pixels of padding on each side.
-    #[schemars(range(min = 1))]
-    pub padding: u32,
-}
-
-impl Default for PaddedCrop {
-    fn default() -> Self {
-        Self { padding: 4 }
-    }
-}
-
-/// Cuts a part of random size and aspect ratio out at a random place and resizes it to the original size.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct ResizedCrop {
-    /// The smallest and the largest share of the image's area that is kept, above 0 and at most 1.
-    #[schemars(extend("items" = json!({ "type": "number", "exclusiveMinimum": 0, "maximum": 1 })))]
-    pub scale: [f64; 2],
-}
-
-impl Default for ResizedCrop {
-    fn default() -> Self {
-        Self { scale: [0.08, 1.0] }
-    }
+    RandomResizedCrop(ResizedCropOptions),
+    /// Changes brightness, contrast, saturation and hue at random, each as far as said.
+    ColorJitter(ColorJitterOptions),
+    /// Differentiable Siamese augmentation: one change for the whole batch, of a strength of its own for each image.
+    Dsa(DsaOptions),
 }
 
 /// Random changes to each image, in this order; by name, or as tables with `kind` where something is to be said.
@@ -107,7 +82,7 @@ mod tests {
     fn a_name_is_a_table_that_says_nothing_else() {
         let written = json!(["crop", { "kind": "crop" }, { "kind": "crop", "padding": 2 }, "flip"]);
         let read: Augmentations = serde_json::from_value(written).unwrap();
-        let crop = |padding| Augmentation::Crop(PaddedCrop { padding });
+        let crop = |padding| Augmentation::Crop(PaddedCropOptions { padding, ..Default::default() });
         assert_eq!(*read, [crop(4), crop(4), crop(2), Augmentation::Flip]);
     }
 

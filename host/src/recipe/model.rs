@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 use std::path::PathBuf;
 
-pub use super::augmentation::{Augmentation, Augmentations, PaddedCrop, ResizedCrop};
+pub use super::augmentation::{Augmentation, Augmentations};
 pub use super::epsilon::{Epsilon, EpsilonError, Epsilons};
 pub use super::optimizer::{Adam, AdamW, Optimizer, Schedule, Sgd};
 pub use crate::data::OnError;
@@ -297,9 +297,13 @@ pub struct Student {
     pub schedule: Schedule,
     /// Random changes to each image before each step, in this order.
     pub augment: Augmentations,
-    /// Both parameters of the Beta distribution that images are mixed with (Mixup); 0 mixes nothing.
+    /// Both parameters of the Beta distribution of the shares in which two images are mixed (Mixup); 0 mixes nothing.
     #[schemars(range(min = 0))]
     pub mixup: f64,
+    /// Both parameters of the Beta distribution of the share of an image that another one's part covers (CutMix); 0 cuts
+    /// nothing. With `mixup`, each batch takes one or the other.
+    #[schemars(range(min = 0))]
+    pub cutmix: f64,
     /// The students' network; unless said, the recipe's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Architecture>,
@@ -315,6 +319,7 @@ impl Default for Student {
             schedule: Schedule::Cosine,
             augment: Augmentations::default(),
             mixup: 0.8,
+            cutmix: 0.0,
             network: None,
         }
     }
