@@ -1,7 +1,12 @@
 //! Image sets: pixels in [0,1] and labels, in a training and a test split.
 
+mod archive;
 mod augment;
+pub mod check;
+pub mod decode;
 mod digits;
+pub mod readers;
+pub mod source;
 
 pub use augment::augment;
 
