@@ -74,6 +74,8 @@ pub(super) fn tar_files(
             return Err(unreadable(path, format!("holds `{name}` more than once")));
         }
     }
+    // To the end, where a gzip file has its checksum.
+    std::io::copy(&mut archive.into_inner(), &mut std::io::sink()).map_err(broken)?;
     Ok(files)
 }
 

@@ -36,6 +36,9 @@ impl Npz {
         let file = File::open(path).map_err(|error| unreadable(path, format!("cannot be read: {error}")))?;
         let broken = |error| unreadable(path, format!("is not an .npz archive: {error}"));
         let archive = ZipArchive::new(BufReader::new(file)).map_err(broken)?;
+        if archive.has_duplicate_names() {
+            return Err(unreadable(path, "holds a name more than once"));
+        }
         let mut names = BTreeSet::new();
         for name in archive.file_names() {
             let name = name.map_err(broken)?;
