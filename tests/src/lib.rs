@@ -1,7 +1,8 @@
-//! What the tests share: plugin libraries, a small network with examples, and a host to call plugins with.
+//! What the tests share: plugin libraries, a small network with examples, a host to call plugins with, tiny data sets.
 #![forbid(unsafe_code)]
 
 mod bench;
+pub mod data_files;
 mod fixtures;
 mod libraries;
 

@@ -1,7 +1,7 @@
 //! A recipe's `[data]` as splits that can be trained and evaluated on.
 
 use super::{
-    check::unreadable,
+    check::readable,
     readers::{self, Constants, Known},
     source::{EncodedImages, Images, Limits, OnError, Part, Skipped, Source},
     split::Split,
@@ -68,7 +68,7 @@ pub fn prepare(data: &recipe::Data) -> Result<Prepared> {
     });
     let (classes, image, source) = match (classes, shape) {
         (Some(classes), Some(image)) => ((0..classes).map(|class| class.to_string()).collect(), image, None),
-        (classes, _) => match (classes, known.encoded) {
+        (classes, _) => match (classes, known.pictures) {
             (Some(classes), true) => {
                 ((0..classes).map(|class| class.to_string()).collect(), any_size(data), None)
             }
@@ -226,7 +226,7 @@ impl Opener<'_> {
 
     /// Without the images that cannot be decoded.
     fn usable(&self, images: Arc<dyn EncodedImages>, labels: Vec<i64>, skipped: &mut Vec<Skipped>) -> Part {
-        let broken = unreadable(images.as_ref(), &self.limits);
+        let broken = readable(images.as_ref(), &self.limits);
         let good: Vec<usize> = (0..labels.len())
             .filter(|index| broken.binary_search_by_key(index, |(index, _)| *index).is_err())
             .collect();

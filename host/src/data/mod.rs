@@ -11,15 +11,16 @@
 //! | `loader` | batches that are prepared ahead on another thread |
 //! | `check` | what is wrong with a set |
 
+mod archive;
 mod augment;
-mod check;
+pub mod check;
 mod cut;
 mod dataset;
-mod decode;
+pub mod decode;
 mod loader;
 mod picture;
 pub mod readers;
-mod source;
+pub mod source;
 mod split;
 mod statistics;
 mod store;

@@ -1,0 +1,334 @@
+//! Parquet files with a column of encoded images, as Hugging Face's hub lays them out.
+//!
+//! The root is a `.parquet` file, or a folder in which (or in whose `data`) files are named `train*.parquet` and
+//! `test*.parquet` or `val*.parquet`; a folder of other names is a training split. Images are a column of structs with a
+//! field `bytes`, or of plain bytes; labels a column of integers. Which columns, and the classes' names, are told by the
+//! `huggingface` metadata if they are there; otherwise the only columns of these types are taken, or those called `image`
+//! or `img` and `label`, `labels` or `fine_label`.
+//!
+//! The encoded images stay in memory, for a row of a Parquet file cannot be read alone. `limits.memory` bounds them.
+
+use super::{Found, Part, class_folders::listed, label_in_range, numbered, out_of_range};
+use crate::data::{
+    archive::{too_large_if, unreadable},
+    source::{EncodedImages, Images, Limits, Records},
+};
+use ::parquet::{
+    basic::Type,
+    column::reader::ColumnReader,
+    data_type::{ByteArray, DataType},
+    errors::ParquetError,
+    file::reader::{FileReader, RowGroupReader, SerializedFileReader},
+    schema::types::ColumnDescriptor,
+};
+use guard_sdk::{Error, Result};
+use std::{
+    borrow::Cow,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+const SPLITS: [&str; 3] = ["train", "test", "val"];
+const IMAGE_NAMES: [&str; 2] = ["image", "img"];
+const LABEL_NAMES: [&str; 3] = ["label", "labels", "fine_label"];
+
+pub(super) fn read(root: &Path, records: &mut Records, limits: &Limits) -> Result<Found> {
+    let [train, test, val] = shards(root)?;
+    let test = if test.is_empty() { val } else { test };
+    let mut left = limits.memory;
+    let mut raw = |shards: &[PathBuf]| Rows::read(shards, &mut left, limits);
+    let train = raw(&train)?;
+    let test = if test.is_empty() { None } else { Some(raw(&test)?) };
+    let classes = match &train.classes {
+        Some(names) => names.clone(),
+        None => numbered(train.class_count(root)?),
+    };
+    let train = train.into_part(classes.len(), records)?;
+    let test = test.map(|test| test.into_part(classes.len(), records)).transpose()?;
+    Ok(Found { classes, train, test })
+}
+
+/// The files of the training, test and validation splits, sorted.
+fn shards(root: &Path) -> Result<[Vec<PathBuf>; 3]> {
+    if root.is_file() {
+        return Ok([vec![root.to_path_buf()], Vec::new(), Vec::new()]);
+    }
+    for folder in [root.to_path_buf(), root.join("data")] {
+        let mut files = parquet_files(&folder)?;
+        files.sort();
+        if files.is_empty() {
+            continue;
+        }
+        let of = |split: &str| {
+            files.iter().filter(|path| name(path).starts_with(split)).cloned().collect::<Vec<_>>()
+        };
+        let splits = SPLITS.map(of);
+        if splits[0].is_empty() && splits.iter().any(|split| !split.is_empty()) {
+            return Err(unreadable(&folder, "has test files, but no `train*.parquet`"));
+        }
+        for split in &splits {
+            all_shards(&folder, split)?;
+        }
+        return Ok(if splits[0].is_empty() { [files, Vec::new(), Vec::new()] } else { splits });
+    }
+    Err(unreadable(root, "has no `.parquet` files, neither has its folder `data`"))
+}
+
+fn parquet_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(Vec::new()) };
+    let mut paths = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(|error| unreadable(folder, format!("cannot be read: {error}")))?.path();
+        if path.is_file() && path.extension().is_some_and(|extension| extension == "parquet") {
+            paths.push(path);
+        }
+    }
+    Ok(paths)
+}
+
+fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+}
+
+/// An error if a name such as `train-00001-of-00004.parquet` announces files that are not there.
+fn all_shards(folder: &Path, files: &[PathBuf]) -> Result<()> {
+    let announced = files.iter().find_map(|path| {
+        let (start, rest) = name(path).split_once("-of-")?;
+        let (prefix, index) = start.rsplit_once('-')?;
+        let total: String = rest.chars().take_while(char::is_ascii_digit).collect();
+        Some((prefix.to_owned(), index.len(), total))
+    });
+    let Some((prefix, digits, total)) = announced else { return Ok(()) };
+    let count = total.parse().unwrap_or(0).min(100_000);
+    let starts = (0..count).map(|index| format!("{prefix}-{index:0digits$}-of-{total}"));
+    let missing: Vec<_> =
+        starts.filter(|start| !files.iter().any(|path| name(path).starts_with(start))).collect();
+    let missing: Vec<_> = missing.iter().map(String::as_str).collect();
+    match missing.is_empty() {
+        true => Ok(()),
+        false => {
+            Err(unreadable(folder, format!("lacks {} of {total} files: {}", missing.len(), listed(&missing))))
+        }
+    }
+}
+
+/// The rows of some files.
+struct Rows {
+    files: Vec<String>,
+    /// File, row in it, image (None where the column has no value) and label.
+    rows: Vec<(u32, u32, Option<ByteArray>, Option<i64>)>,
+    classes: Option<Vec<String>>,
+}
+
+impl Rows {
+    /// `left` is what the images may still take of the memory.
+    fn read(paths: &[PathBuf], left: &mut u64, limits: &Limits) -> Result<Self> {
+        let mut rows = Self { files: Vec::new(), rows: Vec::new(), classes: None };
+        for path in paths {
+            let broken =
+                |error: ParquetError| unreadable(path, format!("is a damaged Parquet file: {error}"));
+            let file =
+                File::open(path).map_err(|error| unreadable(path, format!("cannot be read: {error}")))?;
+            let size = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+            too_large_if(size, path.display(), limits)?;
+            let reader = SerializedFileReader::new(file).map_err(broken)?;
+            let columns = Columns::find(path, &reader)?;
+            rows.classes = rows.classes.or(columns.classes.clone());
+            let number = rows.files.len() as u32;
+            rows.files.push(path.display().to_string());
+            let mut row = 0;
+            for index in 0..reader.num_row_groups() {
+                let group = reader.get_row_group(index).map_err(broken)?;
+                let labels = columns.labels(group.as_ref()).map_err(broken)?;
+                let images = columns.images(group.as_ref(), left).map_err(|fault| match fault {
+                    Fault::Damaged(error) => broken(error),
+                    Fault::Memory => too_much(path, limits),
+                })?;
+                if labels.len() != images.len() {
+                    let counts = format!("{} images but {} labels", images.len(), labels.len());
+                    return Err(unreadable(path, format!("has {counts} in row group {index}")));
+                }
+                for (image, label) in images.into_iter().zip(labels) {
+                    rows.rows.push((number, row, image, label));
+                    row += 1;
+                }
+            }
+        }
+        Ok(rows)
+    }
+
+    /// The largest label tells the number of classes, if nothing else does.
+    fn class_count(&self, root: &Path) -> Result<usize> {
+        let largest = self.rows.iter().filter_map(|(_, _, _, label)| *label).max().unwrap_or(-1);
+        match largest < self.rows.len() as i64 {
+            true => Ok((largest + 1).max(0) as usize),
+            false => Err(unreadable(
+                root,
+                format!("has {} images, but their labels go up to {largest}", self.rows.len()),
+            )),
+        }
+    }
+
+    /// The rows that can be used.
+    fn into_part(self, classes: usize, records: &mut Records) -> Result<Part> {
+        let (mut images, mut labels) = (InMemory { files: self.files, images: Vec::new() }, Vec::new());
+        for (file, row, image, label) in self.rows {
+            let title = || format!("{}, row {row}", images.files[file as usize]);
+            match (image, label) {
+                (Some(image), Some(label)) if label_in_range(label, classes).is_some() => {
+                    images.images.push((file, row, image));
+                    labels.push(label);
+                }
+                (Some(_), Some(label)) => records.unusable(title(), out_of_range(label, classes))?,
+                (None, _) => records.unusable(title(), "has no image bytes")?,
+                (_, None) => records.unusable(title(), "has no label")?,
+            }
+        }
+        Ok(Part { images: Images::Encoded(Arc::new(images)), labels })
+    }
+}
+
+fn too_much(path: &Path, limits: &Limits) -> Error {
+    let why = format!("brings the images in memory above {} bytes", limits.memory);
+    unreadable(path, why).help("a set of this size is better kept as an image folder")
+}
+
+/// Encoded images in memory, with their files and rows.
+struct InMemory {
+    files: Vec<String>,
+    images: Vec<(u32, u32, ByteArray)>,
+}
+
+impl EncodedImages for InMemory {
+    fn len(&self) -> usize {
+        self.images.len()
+    }
+
+    fn name(&self, index: usize) -> String {
+        let (file, row, _) = &self.images[index];
+        format!("{}, row {row}", self.files[*file as usize])
+    }
+
+    fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
+        Ok(Cow::Borrowed(self.images[index].2.data()))
+    }
+}
+
+/// Why images could not be read.
+enum Fault {
+    Damaged(ParquetError),
+    Memory,
+}
+
+/// Which leaf columns hold what.
+struct Columns {
+    image: usize,
+    label: usize,
+    classes: Option<Vec<String>>,
+}
+
+impl Columns {
+    fn find(path: &Path, reader: &SerializedFileReader<File>) -> Result<Self> {
+        let metadata = reader.metadata().file_metadata();
+        let columns = metadata.schema_descr().columns();
+        let features = metadata.key_value_metadata().and_then(|pairs| {
+            let text = pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()?;
+            serde_json::from_str::<serde_json::Value>(text).ok()?.pointer("/info/features").cloned()
+        });
+        let typed = |kind: &str| {
+            let features = features.as_ref()?.as_object()?;
+            features.iter().find(|(_, feature)| feature["_type"] == kind).map(|(name, _)| name.clone())
+        };
+        let top = |column: &ColumnDescriptor| column.path().parts().first().cloned().unwrap_or_default();
+        let choose =
+            |what: &str, told: Option<String>, names: &[&str], fits: &dyn Fn(&ColumnDescriptor) -> bool| {
+                let fitting: Vec<usize> = (0..columns.len()).filter(|&index| fits(&columns[index])).collect();
+                let called = |name: &str| fitting.iter().copied().find(|&index| top(&columns[index]) == name);
+                let chosen = told.and_then(|name| called(&name)).or_else(|| match fitting.as_slice() {
+                    [only] => Some(*only),
+                    _ => names.iter().find_map(|name| called(name)),
+                });
+                chosen.ok_or_else(|| {
+                    let all: Vec<_> = columns.iter().map(|column| column.path().string()).collect();
+                    let all: Vec<_> = all.iter().map(String::as_str).collect();
+                    unreadable(path, format!("has no column that is told to be the {what}")).help(format!(
+                        "its columns: {}; the {what} is called {}",
+                        listed(&all),
+                        listed(names)
+                    ))
+                })
+            };
+        let image = choose("image", typed("Image"), &IMAGE_NAMES, &|column| {
+            let last = column.path().parts().len() == 1 || column.name() == "bytes";
+            column.physical_type() == Type::BYTE_ARRAY && column.max_rep_level() == 0 && last
+        })?;
+        let label = choose("label", typed("ClassLabel"), &LABEL_NAMES, &|column| {
+            matches!(column.physical_type(), Type::INT32 | Type::INT64)
+                && column.max_rep_level() == 0
+                && column.path().parts().len() == 1
+        })?;
+        let names = features.as_ref().and_then(|features| features[top(&columns[label])]["names"].as_array());
+        let classes = names.map(|names| {
+            names.iter().map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned)).collect()
+        });
+        Ok(Self { image, label, classes })
+    }
+
+    fn labels(&self, group: &dyn RowGroupReader) -> Result<Vec<Option<i64>>, ParquetError> {
+        Ok(match group.get_column_reader(self.label)? {
+            ColumnReader::Int32ColumnReader(reader) => values(reader, group, self.label, |_| Ok(()))?
+                .into_iter()
+                .map(|label| label.map(i64::from))
+                .collect(),
+            ColumnReader::Int64ColumnReader(reader) => values(reader, group, self.label, |_| Ok(()))?,
+            _ => return Err(ParquetError::General("the type of the label column changes".into())),
+        })
+    }
+
+    fn images(&self, group: &dyn RowGroupReader, left: &mut u64) -> Result<Vec<Option<ByteArray>>, Fault> {
+        let ColumnReader::ByteArrayColumnReader(reader) =
+            group.get_column_reader(self.image).map_err(Fault::Damaged)?
+        else {
+            return Err(Fault::Damaged(ParquetError::General("the type of the image column changes".into())));
+        };
+        let mut full = false;
+        let images = values(reader, group, self.image, |image: &ByteArray| {
+            let rest = left.checked_sub(image.len() as u64);
+            *left = rest.unwrap_or(0);
+            full |= rest.is_none();
+            match full {
+                true => Err(ParquetError::General("too much".into())),
+                false => Ok(()),
+            }
+        });
+        images.map_err(|error| if full { Fault::Memory } else { Fault::Damaged(error) })
+    }
+}
+
+/// All values of a column that is not nested in lists; None where there is none. `accept` may refuse one.
+fn values<T: DataType>(
+    mut reader: ::parquet::column::reader::ColumnReaderImpl<T>,
+    group: &dyn RowGroupReader,
+    column: usize,
+    mut accept: impl FnMut(&T::T) -> Result<(), ParquetError>,
+) -> Result<Vec<Option<T::T>>, ParquetError> {
+    const AT_ONCE: usize = 256;
+    let present = group.metadata().column(column).column_descr().max_def_level();
+    let mut all = Vec::new();
+    loop {
+        let (mut levels, mut found) = (Vec::new(), Vec::new());
+        let (records, ..) = reader.read_records(AT_ONCE, Some(&mut levels), None, &mut found)?;
+        if records == 0 {
+            return Ok(all);
+        }
+        for value in &found {
+            accept(value)?;
+        }
+        let mut found = found.into_iter();
+        match present {
+            0 => all.extend(found.map(Some)),
+            _ => all.extend(levels.iter().map(|&level| if level == present { found.next() } else { None })),
+        }
+    }
+}
