@@ -38,9 +38,9 @@ use std::path::Path;
 /// | `cifar10`, `cifar100` | the `.tar.gz`, the folder with the `.bin` files, or the folder that either lies in |
 /// | `mnist`, `fashion-mnist` | the folder with the IDX files (`.gz` or not), or the one torchvision made (`MNIST/raw`) |
 /// | `tiny-imagenet` | the folder with `train` and `val`, or the one that `tiny-imagenet-200` lies in |
-/// | `imagefolder`, `imagenet`, `imagenette`, `imagewoof` | see [`imagefolder`] |
-/// | `npz`, `safetensors` | the file; see [`arrays`] for the names and shapes of its arrays |
-/// | `parquet` | a file, or a folder; see [`parquet`] |
+/// | `imagefolder`, `imagenet`, `imagenette`, `imagewoof` | a folder of class folders, or of `train` and `test`, `val` or `validation` with them |
+/// | `npz`, `safetensors` | the file, with arrays `images` and `labels` (or `x_train`, `y_train`, `x_test`, ...) |
+/// | `parquet` | a file, or a folder with `train*.parquet` and `test*.parquet` or `val*.parquet` |
 ///
 /// # Errors
 /// If there is no such reader, a file is missing or damaged, or what is there is not what the set should be. Records that

@@ -25,6 +25,7 @@ use guard_sdk::{Error, Result};
 use std::{
     borrow::Cow,
     fs::{self, File},
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -108,17 +109,53 @@ fn all_shards(folder: &Path, files: &[PathBuf]) -> Result<()> {
     match missing.is_empty() {
         true => Ok(()),
         false => {
-            Err(unreadable(folder, format!("lacks {} of {total} files: {}", missing.len(), listed(&missing))))
+            Err(unreadable(folder, format!("lacks {} of {count} files: {}", missing.len(), listed(&missing))))
         }
     }
 }
 
+/// File, row in it, image (None where the column has no value) and label.
+type Row = (u32, u32, Option<ByteArray>, Option<i64>);
+
 /// The rows of some files.
 struct Rows {
     files: Vec<String>,
-    /// File, row in it, image (None where the column has no value) and label.
-    rows: Vec<(u32, u32, Option<ByteArray>, Option<i64>)>,
+    rows: Vec<Row>,
     classes: Option<Vec<String>>,
+}
+
+/// The rows of one.
+struct Shard {
+    rows: Vec<Row>,
+    classes: Option<Vec<String>>,
+}
+
+impl Shard {
+    fn read(path: &Path, number: u32, left: &mut u64, limits: &Limits) -> Result<Self> {
+        let broken = |error: ParquetError| unreadable(path, format!("is a damaged Parquet file: {error}"));
+        let file = File::open(path).map_err(|error| unreadable(path, format!("cannot be read: {error}")))?;
+        let size = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        too_large_if(size, path.display(), limits)?;
+        let reader = SerializedFileReader::new(file).map_err(broken)?;
+        let columns = Columns::find(path, &reader)?;
+        let mut rows: Vec<Row> = Vec::new();
+        for index in 0..reader.num_row_groups() {
+            let group = reader.get_row_group(index).map_err(broken)?;
+            let labels = columns.labels(group.as_ref()).map_err(broken)?;
+            let images = columns.images(group.as_ref(), left).map_err(|fault| match fault {
+                Fault::Damaged(error) => broken(error),
+                Fault::Memory => too_much(path, limits),
+            })?;
+            if labels.len() != images.len() {
+                let counts = format!("{} images but {} labels", images.len(), labels.len());
+                return Err(unreadable(path, format!("has {counts} in row group {index}")));
+            }
+            for (image, label) in images.into_iter().zip(labels) {
+                rows.push((number, rows.len() as u32, image, label));
+            }
+        }
+        Ok(Self { rows, classes: columns.classes })
+    }
 }
 
 impl Rows {
@@ -126,34 +163,14 @@ impl Rows {
     fn read(paths: &[PathBuf], left: &mut u64, limits: &Limits) -> Result<Self> {
         let mut rows = Self { files: Vec::new(), rows: Vec::new(), classes: None };
         for path in paths {
-            let broken =
-                |error: ParquetError| unreadable(path, format!("is a damaged Parquet file: {error}"));
-            let file =
-                File::open(path).map_err(|error| unreadable(path, format!("cannot be read: {error}")))?;
-            let size = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-            too_large_if(size, path.display(), limits)?;
-            let reader = SerializedFileReader::new(file).map_err(broken)?;
-            let columns = Columns::find(path, &reader)?;
-            rows.classes = rows.classes.or(columns.classes.clone());
+            // The crate asserts what it expects of a file's metadata, so a damaged file can make it panic.
             let number = rows.files.len() as u32;
+            let read = panic::catch_unwind(AssertUnwindSafe(|| Shard::read(path, number, left, limits)));
+            let gave_up = |_| Err(unreadable(path, "is a damaged Parquet file: its reader gave up"));
+            let shard = read.unwrap_or_else(gave_up)?;
             rows.files.push(path.display().to_string());
-            let mut row = 0;
-            for index in 0..reader.num_row_groups() {
-                let group = reader.get_row_group(index).map_err(broken)?;
-                let labels = columns.labels(group.as_ref()).map_err(broken)?;
-                let images = columns.images(group.as_ref(), left).map_err(|fault| match fault {
-                    Fault::Damaged(error) => broken(error),
-                    Fault::Memory => too_much(path, limits),
-                })?;
-                if labels.len() != images.len() {
-                    let counts = format!("{} images but {} labels", images.len(), labels.len());
-                    return Err(unreadable(path, format!("has {counts} in row group {index}")));
-                }
-                for (image, label) in images.into_iter().zip(labels) {
-                    rows.rows.push((number, row, image, label));
-                    row += 1;
-                }
-            }
+            rows.classes = rows.classes.or(shard.classes);
+            rows.rows.extend(shard.rows);
         }
         Ok(rows)
     }
