@@ -17,7 +17,7 @@ fn cifar_is_the_same_from_the_folder_its_parent_and_the_archive() {
     ] {
         let source = read("cifar10", &root).unwrap();
         let test = source.test.unwrap();
-        assert_eq!((source.train.labels, test.labels.as_slice()), (vec![3, 9].repeat(5), [3, 9].as_slice()));
+        assert_eq!((source.train.labels, test.labels.as_slice()), ([3, 9].repeat(5), [3, 9].as_slice()));
         assert_eq!((bytes(&test).1, bytes(&test).0.len()), ([3, 32, 32], 2 * 3072));
         assert_eq!(bytes(&test).0[..3072], noise(3072, 35)[..]);
         assert_eq!(source.classes[3], "cat");

@@ -8,7 +8,7 @@
 //! | `imagefolder`, `class_folders`, `files` | a folder for each class: ImageNet, ImageNette, ImageWoof, anybody's own |
 //! | `tiny_imagenet` | Tiny-ImageNet with its own layout of the validation images |
 //! | `arrays`, `npz`, `safetensors` | arrays of images and labels in one file |
-//! | `parquet` | Parquet files as Hugging Face lays them out |
+//! | `parquet`, `parquet_columns` | Parquet files as Hugging Face lays them out |
 //! | `known` | the table of all, with what is known of each without reading it |
 
 mod arrays;
@@ -21,6 +21,7 @@ pub(super) mod imagefolder;
 mod known;
 mod npz;
 mod parquet;
+mod parquet_columns;
 mod safetensors;
 mod tiny_imagenet;
 
