@@ -24,8 +24,9 @@ use std::{fs, path::Path};
 static MEMORY: PeakAlloc = PeakAlloc;
 
 const LIMITS: Limits = Limits { pixels: 1 << 16, file: 1 << 20, memory: 1 << 20 };
-/// 16 bytes for each pixel that is allowed, some copies of a file of the largest size, and room for threads.
-const ALLOWED: usize = 16 * (1 << 16) + 8 * (1 << 20) + (8 << 20);
+/// 16 bytes for each pixel that is allowed, some copies of a file of the largest size, room for threads, and the 16 MiB
+/// that a partition of a lossy WebP may announce, which its decoder takes before it reads.
+const ALLOWED: usize = 16 * (1 << 16) + 8 * (1 << 20) + (8 << 20) + (16 << 20);
 /// The reader of Parquet reserves what a page's header announces, at most 2 GiB, before it looks at the page.
 const PARQUET_PAGE: usize = 1 << 31;
 

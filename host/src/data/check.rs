@@ -95,7 +95,7 @@ pub fn check(name: &str, root: Option<&Path>, limits: &Limits) -> Result<CheckRe
     let known = known(name)?;
     let mut report = CheckReport { dataset: known.name.into(), images: 0, problems: Vec::new() };
     let source = match root {
-        Some(root) if readers::is_class_folders(known) => folders(root, limits, &mut report),
+        Some(root) if readers::is_class_folders(known) => folders(name, root, limits, &mut report),
         _ => readers::read(name, root, OnError::Skip, limits),
     };
     match source {
@@ -123,7 +123,7 @@ fn pixels(images: &dyn EncodedImages, index: usize, limits: &Limits) -> Result<b
 }
 
 /// Class folders as they are, with all classes that any split has.
-fn folders(root: &Path, limits: &Limits, report: &mut CheckReport) -> Result<Source> {
+fn folders(name: &str, root: &Path, limits: &Limits, report: &mut CheckReport) -> Result<Source> {
     let layout = Layout::find(root)?;
     let train = ClassFolders::scan(&layout.train)?;
     let test = layout.test.map(|folder| ClassFolders::scan(&folder)).transpose()?;
@@ -133,6 +133,14 @@ fn folders(root: &Path, limits: &Limits, report: &mut CheckReport) -> Result<Sou
     if let Some(test) = &test {
         report.one_sided(&train, test);
         report.one_sided(test, &train);
+    }
+    // What else the reader refuses, such as another number of classes than the set has.
+    let told =
+        |problem: &Problem| matches!(problem, Problem::EmptyClass { .. } | Problem::OneSidedClass { .. });
+    if !report.problems.iter().any(told)
+        && let Err(error) = readers::read(name, Some(root), OnError::Stop, limits)
+    {
+        report.problems.push(Problem::Unusable { why: error.to_string() });
     }
     readers::imagefolder::everything(train, test, limits)
 }

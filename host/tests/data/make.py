@@ -66,5 +66,9 @@ write("lossless.webp", encoded(colour, "WEBP", lossless=True))
 write("lossy.webp", encoded(colour, "WEBP", quality=80))
 write("grey.jpg", encoded(colour.convert("L"), "JPEG", quality=90))
 write("cmyk.jpg", encoded(colour.convert("CMYK"), "JPEG", quality=90))
+# The same bytes read as YCCK: in Adobe's segment the last byte tells which of the two they are.
+cmyk = bytearray(encoded(colour.convert("CMYK"), "JPEG", quality=90))
+cmyk[cmyk.index(b"Adobe") + 11] = 2
+write("ycck.jpg", bytes(cmyk))
 write("progressive-420.jpg", encoded(colour, "JPEG", quality=90, progressive=True, subsampling="4:2:0"))
 write("a-jpeg.png", encoded(colour, "JPEG", quality=90))

@@ -76,7 +76,7 @@ pub(super) fn read(file: &impl Arrays, records: &mut Records, limits: &Limits) -
     let pair = |pairs: &[[&'static str; 2]]| pairs.iter().copied().find(|[images, _]| there(images));
     let Some(train) = pair(&TRAIN) else {
         let found = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        return Err(damaged(file.title(), format!("has no array `images`, `train_images` or `x_train`"))
+        return Err(damaged(file.title(), "has no array `images`, `train_images` or `x_train`")
             .help(format!("its arrays: {found}")));
     };
     let load = |[images, labels]: [&str; 2]| {

@@ -8,7 +8,7 @@
 //! | `imagefolder`, `class_folders`, `files` | a folder for each class: ImageNet, ImageNette, ImageWoof, anybody's own |
 //! | `tiny_imagenet` | Tiny-ImageNet with its own layout of the validation images |
 //! | `arrays`, `npz`, `safetensors` | arrays of images and labels in one file |
-//! | `parquet` | Parquet files as Hugging Face lays them out |
+//! | `parquet`, `parquet_columns` | Parquet files as Hugging Face lays them out |
 //! | `known` | the table of all, with what is known of each without reading it |
 
 mod arrays;
@@ -21,6 +21,7 @@ pub(super) mod imagefolder;
 mod known;
 mod npz;
 mod parquet;
+mod parquet_columns;
 mod safetensors;
 mod tiny_imagenet;
 
@@ -38,9 +39,9 @@ use std::path::Path;
 /// | `cifar10`, `cifar100` | the `.tar.gz`, the folder with the `.bin` files, or the folder that either lies in |
 /// | `mnist`, `fashion-mnist` | the folder with the IDX files (`.gz` or not), or the one torchvision made (`MNIST/raw`) |
 /// | `tiny-imagenet` | the folder with `train` and `val`, or the one that `tiny-imagenet-200` lies in |
-/// | `imagefolder`, `imagenet`, `imagenette`, `imagewoof` | see [`imagefolder`] |
-/// | `npz`, `safetensors` | the file; see [`arrays`] for the names and shapes of its arrays |
-/// | `parquet` | a file, or a folder; see [`parquet`] |
+/// | `imagefolder`, `imagenet`, `imagenette`, `imagewoof` | a folder of class folders, or of `train` and `test`, `val` or `validation` with them |
+/// | `npz`, `safetensors` | the file, with arrays `images` and `labels` (or `x_train`, `y_train`, `x_test`, ...) |
+/// | `parquet` | a file, or a folder with `train*.parquet` and `test*.parquet` or `val*.parquet` |
 ///
 /// # Errors
 /// If there is no such reader, a file is missing or damaged, or what is there is not what the set should be. Records that

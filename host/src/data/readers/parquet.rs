@@ -4,34 +4,35 @@
 //! `test*.parquet` or `val*.parquet`; a folder of other names is a training split. Images are a column of structs with a
 //! field `bytes`, or of plain bytes; labels a column of integers. Which columns, and the classes' names, are told by the
 //! `huggingface` metadata if they are there; otherwise the only columns of these types are taken, or those called `image`
-//! or `img` and `label`, `labels` or `fine_label`.
+//! or `img` and `label`, `labels` or `fine_label` (`parquet_columns`).
 //!
 //! The encoded images stay in memory, for a row of a Parquet file cannot be read alone. `limits.memory` bounds them.
 
-use super::{Found, Part, class_folders::listed, label_in_range, numbered, out_of_range};
+use super::{
+    Found, Part,
+    class_folders::listed,
+    label_in_range, numbered, out_of_range,
+    parquet_columns::{Columns, Fault},
+};
 use crate::data::{
     archive::{too_large_if, unreadable},
     source::{EncodedImages, Images, Limits, Records},
 };
 use ::parquet::{
-    basic::Type,
-    column::reader::ColumnReader,
-    data_type::{ByteArray, DataType},
+    data_type::ByteArray,
     errors::ParquetError,
-    file::reader::{FileReader, RowGroupReader, SerializedFileReader},
-    schema::types::ColumnDescriptor,
+    file::reader::{FileReader, SerializedFileReader},
 };
 use guard_sdk::{Error, Result};
 use std::{
     borrow::Cow,
     fs::{self, File},
+    panic::{self, AssertUnwindSafe},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 const SPLITS: [&str; 3] = ["train", "test", "val"];
-const IMAGE_NAMES: [&str; 2] = ["image", "img"];
-const LABEL_NAMES: [&str; 3] = ["label", "labels", "fine_label"];
 
 pub(super) fn read(root: &Path, records: &mut Records, limits: &Limits) -> Result<Found> {
     let [train, test, val] = shards(root)?;
@@ -108,17 +109,53 @@ fn all_shards(folder: &Path, files: &[PathBuf]) -> Result<()> {
     match missing.is_empty() {
         true => Ok(()),
         false => {
-            Err(unreadable(folder, format!("lacks {} of {total} files: {}", missing.len(), listed(&missing))))
+            Err(unreadable(folder, format!("lacks {} of {count} files: {}", missing.len(), listed(&missing))))
         }
     }
 }
 
+/// File, row in it, image (None where the column has no value) and label.
+type Row = (u32, u32, Option<ByteArray>, Option<i64>);
+
 /// The rows of some files.
 struct Rows {
     files: Vec<String>,
-    /// File, row in it, image (None where the column has no value) and label.
-    rows: Vec<(u32, u32, Option<ByteArray>, Option<i64>)>,
+    rows: Vec<Row>,
     classes: Option<Vec<String>>,
+}
+
+/// The rows of one.
+struct Shard {
+    rows: Vec<Row>,
+    classes: Option<Vec<String>>,
+}
+
+impl Shard {
+    fn read(path: &Path, number: u32, left: &mut u64, limits: &Limits) -> Result<Self> {
+        let broken = |error: ParquetError| unreadable(path, format!("is a damaged Parquet file: {error}"));
+        let file = File::open(path).map_err(|error| unreadable(path, format!("cannot be read: {error}")))?;
+        let size = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
+        too_large_if(size, path.display(), limits)?;
+        let reader = SerializedFileReader::new(file).map_err(broken)?;
+        let columns = Columns::find(path, &reader)?;
+        let mut rows: Vec<Row> = Vec::new();
+        for index in 0..reader.num_row_groups() {
+            let group = reader.get_row_group(index).map_err(broken)?;
+            let labels = columns.labels(group.as_ref()).map_err(broken)?;
+            let images = columns.images(group.as_ref(), left).map_err(|fault| match fault {
+                Fault::Damaged(error) => broken(error),
+                Fault::Memory => too_much(path, limits),
+            })?;
+            if labels.len() != images.len() {
+                let counts = format!("{} images but {} labels", images.len(), labels.len());
+                return Err(unreadable(path, format!("has {counts} in row group {index}")));
+            }
+            for (image, label) in images.into_iter().zip(labels) {
+                rows.push((number, rows.len() as u32, image, label));
+            }
+        }
+        Ok(Self { rows, classes: columns.classes })
+    }
 }
 
 impl Rows {
@@ -126,34 +163,14 @@ impl Rows {
     fn read(paths: &[PathBuf], left: &mut u64, limits: &Limits) -> Result<Self> {
         let mut rows = Self { files: Vec::new(), rows: Vec::new(), classes: None };
         for path in paths {
-            let broken =
-                |error: ParquetError| unreadable(path, format!("is a damaged Parquet file: {error}"));
-            let file =
-                File::open(path).map_err(|error| unreadable(path, format!("cannot be read: {error}")))?;
-            let size = file.metadata().map(|metadata| metadata.len()).unwrap_or_default();
-            too_large_if(size, path.display(), limits)?;
-            let reader = SerializedFileReader::new(file).map_err(broken)?;
-            let columns = Columns::find(path, &reader)?;
-            rows.classes = rows.classes.or(columns.classes.clone());
+            // The crate asserts what it expects of a file's metadata, so a damaged file can make it panic.
             let number = rows.files.len() as u32;
+            let read = panic::catch_unwind(AssertUnwindSafe(|| Shard::read(path, number, left, limits)));
+            let gave_up = |_| Err(unreadable(path, "is a damaged Parquet file: its reader gave up"));
+            let shard = read.unwrap_or_else(gave_up)?;
             rows.files.push(path.display().to_string());
-            let mut row = 0;
-            for index in 0..reader.num_row_groups() {
-                let group = reader.get_row_group(index).map_err(broken)?;
-                let labels = columns.labels(group.as_ref()).map_err(broken)?;
-                let images = columns.images(group.as_ref(), left).map_err(|fault| match fault {
-                    Fault::Damaged(error) => broken(error),
-                    Fault::Memory => too_much(path, limits),
-                })?;
-                if labels.len() != images.len() {
-                    let counts = format!("{} images but {} labels", images.len(), labels.len());
-                    return Err(unreadable(path, format!("has {counts} in row group {index}")));
-                }
-                for (image, label) in images.into_iter().zip(labels) {
-                    rows.rows.push((number, row, image, label));
-                    row += 1;
-                }
-            }
+            rows.classes = rows.classes.or(shard.classes);
+            rows.rows.extend(shard.rows);
         }
         Ok(rows)
     }
@@ -212,123 +229,5 @@ impl EncodedImages for InMemory {
 
     fn bytes(&self, index: usize) -> Result<Cow<'_, [u8]>> {
         Ok(Cow::Borrowed(self.images[index].2.data()))
-    }
-}
-
-/// Why images could not be read.
-enum Fault {
-    Damaged(ParquetError),
-    Memory,
-}
-
-/// Which leaf columns hold what.
-struct Columns {
-    image: usize,
-    label: usize,
-    classes: Option<Vec<String>>,
-}
-
-impl Columns {
-    fn find(path: &Path, reader: &SerializedFileReader<File>) -> Result<Self> {
-        let metadata = reader.metadata().file_metadata();
-        let columns = metadata.schema_descr().columns();
-        let features = metadata.key_value_metadata().and_then(|pairs| {
-            let text = pairs.iter().find(|pair| pair.key == "huggingface")?.value.as_ref()?;
-            serde_json::from_str::<serde_json::Value>(text).ok()?.pointer("/info/features").cloned()
-        });
-        let typed = |kind: &str| {
-            let features = features.as_ref()?.as_object()?;
-            features.iter().find(|(_, feature)| feature["_type"] == kind).map(|(name, _)| name.clone())
-        };
-        let top = |column: &ColumnDescriptor| column.path().parts().first().cloned().unwrap_or_default();
-        let choose =
-            |what: &str, told: Option<String>, names: &[&str], fits: &dyn Fn(&ColumnDescriptor) -> bool| {
-                let fitting: Vec<usize> = (0..columns.len()).filter(|&index| fits(&columns[index])).collect();
-                let called = |name: &str| fitting.iter().copied().find(|&index| top(&columns[index]) == name);
-                let chosen = told.and_then(|name| called(&name)).or_else(|| match fitting.as_slice() {
-                    [only] => Some(*only),
-                    _ => names.iter().find_map(|name| called(name)),
-                });
-                chosen.ok_or_else(|| {
-                    let all: Vec<_> = columns.iter().map(|column| column.path().string()).collect();
-                    let all: Vec<_> = all.iter().map(String::as_str).collect();
-                    unreadable(path, format!("has no column that is told to be the {what}")).help(format!(
-                        "its columns: {}; the {what} is called {}",
-                        listed(&all),
-                        listed(names)
-                    ))
-                })
-            };
-        let image = choose("image", typed("Image"), &IMAGE_NAMES, &|column| {
-            let last = column.path().parts().len() == 1 || column.name() == "bytes";
-            column.physical_type() == Type::BYTE_ARRAY && column.max_rep_level() == 0 && last
-        })?;
-        let label = choose("label", typed("ClassLabel"), &LABEL_NAMES, &|column| {
-            matches!(column.physical_type(), Type::INT32 | Type::INT64)
-                && column.max_rep_level() == 0
-                && column.path().parts().len() == 1
-        })?;
-        let names = features.as_ref().and_then(|features| features[top(&columns[label])]["names"].as_array());
-        let classes = names.map(|names| {
-            names.iter().map(|name| name.as_str().map_or_else(|| name.to_string(), str::to_owned)).collect()
-        });
-        Ok(Self { image, label, classes })
-    }
-
-    fn labels(&self, group: &dyn RowGroupReader) -> Result<Vec<Option<i64>>, ParquetError> {
-        Ok(match group.get_column_reader(self.label)? {
-            ColumnReader::Int32ColumnReader(reader) => values(reader, group, self.label, |_| Ok(()))?
-                .into_iter()
-                .map(|label| label.map(i64::from))
-                .collect(),
-            ColumnReader::Int64ColumnReader(reader) => values(reader, group, self.label, |_| Ok(()))?,
-            _ => return Err(ParquetError::General("the type of the label column changes".into())),
-        })
-    }
-
-    fn images(&self, group: &dyn RowGroupReader, left: &mut u64) -> Result<Vec<Option<ByteArray>>, Fault> {
-        let ColumnReader::ByteArrayColumnReader(reader) =
-            group.get_column_reader(self.image).map_err(Fault::Damaged)?
-        else {
-            return Err(Fault::Damaged(ParquetError::General("the type of the image column changes".into())));
-        };
-        let mut full = false;
-        let images = values(reader, group, self.image, |image: &ByteArray| {
-            let rest = left.checked_sub(image.len() as u64);
-            *left = rest.unwrap_or(0);
-            full |= rest.is_none();
-            match full {
-                true => Err(ParquetError::General("too much".into())),
-                false => Ok(()),
-            }
-        });
-        images.map_err(|error| if full { Fault::Memory } else { Fault::Damaged(error) })
-    }
-}
-
-/// All values of a column that is not nested in lists; None where there is none. `accept` may refuse one.
-fn values<T: DataType>(
-    mut reader: ::parquet::column::reader::ColumnReaderImpl<T>,
-    group: &dyn RowGroupReader,
-    column: usize,
-    mut accept: impl FnMut(&T::T) -> Result<(), ParquetError>,
-) -> Result<Vec<Option<T::T>>, ParquetError> {
-    const AT_ONCE: usize = 256;
-    let present = group.metadata().column(column).column_descr().max_def_level();
-    let mut all = Vec::new();
-    loop {
-        let (mut levels, mut found) = (Vec::new(), Vec::new());
-        let (records, ..) = reader.read_records(AT_ONCE, Some(&mut levels), None, &mut found)?;
-        if records == 0 {
-            return Ok(all);
-        }
-        for value in &found {
-            accept(value)?;
-        }
-        let mut found = found.into_iter();
-        match present {
-            0 => all.extend(found.map(Some)),
-            _ => all.extend(levels.iter().map(|&level| if level == present { found.next() } else { None })),
-        }
     }
 }
