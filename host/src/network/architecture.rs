@@ -165,7 +165,9 @@ impl NetworkSpec {
                 "there is no network for {} classes of {channels}x{height}x{columns} images",
                 self.classes
             ))
-            .help(format!("give at least 1 class, and images with 1 to {LONGEST_SIDE} channels, rows and columns")));
+            .help(format!(
+                "give at least 1 class, and images with 1 to {LONGEST_SIDE} channels, rows and columns"
+            )));
         }
         if self.mean.len() as i64 != channels || self.std.len() as i64 != channels {
             return Err(Error::new(format!(

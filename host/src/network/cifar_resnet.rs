@@ -41,12 +41,8 @@ pub(super) fn program(channels: i64, classes: i64, resnet: &CifarResnet, blocks:
         for block in 0..blocks {
             let stride = if stage > 0 && block == 0 { 2 } else { 1 };
             let name = |part: &str| format!("layer{}.{block}.{part}", stage + 1);
-            let mut main = Vec::from(normalised(
-                &mut program,
-                [&name("conv1"), &name("bn1")],
-                (from, to),
-                stride,
-            ));
+            let mut main =
+                Vec::from(normalised(&mut program, [&name("conv1"), &name("bn1")], (from, to), stride));
             main.push(Operation::Relu);
             main.extend(normalised(&mut program, [&name("conv2"), &name("bn2")], (to, to), 1));
             // Option A: the channels that a stage adds are zeros.

@@ -25,17 +25,7 @@ pub(super) struct Convolution<'a> {
 impl<'a> Convolution<'a> {
     /// Of stride 1, padded so that odd sizes keep the image's, without bias.
     pub(super) fn new(name: &'a str, from: i64, to: i64, size: i64) -> Self {
-        Self {
-            name,
-            from,
-            to,
-            size,
-            stride: 1,
-            padding: size / 2,
-            groups: 1,
-            bias: false,
-            initial: None,
-        }
+        Self { name, from, to, size, stride: 1, padding: size / 2, groups: 1, bias: false, initial: None }
     }
 
     /// The same, started as torchvision starts its ResNets and MobileNets (fan out).

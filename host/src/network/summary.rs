@@ -131,7 +131,9 @@ impl Walk<'_> {
             Operation::GroupNorm { groups, weight } if *groups == input[0] => {
                 norm(*weight, "instance norm".into(), input)
             }
-            Operation::GroupNorm { groups, weight } => norm(*weight, format!("group norm, groups {groups}"), input),
+            Operation::GroupNorm { groups, weight } => {
+                norm(*weight, format!("group norm, groups {groups}"), input)
+            }
             Operation::LayerNorm { weight, .. } => norm(*weight, "layer norm".into(), input),
             Operation::AveragePool => {
                 plain("average pool 2x2".into(), vec![input[0], input[1] / 2, input[2] / 2])

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 pub use super::epsilon::{Epsilon, EpsilonError, Epsilons};
 pub use super::optimizer::{Adam, AdamW, Optimizer, Schedule, Sgd};
-pub use crate::network::{Architecture, Convnet, NormLayer, Resnet, Stem};
+pub use crate::network::Architecture;
 pub use guard_sdk::Norm;
 
 /// What a run shall do: networks are trained on real data, a small data set is distilled with their help, students
