@@ -1,5 +1,6 @@
 """Networks that neither torchvision nor timm has, written from their definitions, with the names of the code that the
-field uses: the ConvNet and ResNet18_AP of DC/DSA, He et al.'s ResNets for CIFAR, the WideResNet."""
+field uses, and its way to start: the ConvNet and ResNet18_AP of DC/DSA (PyTorch's), He et al.'s ResNets for CIFAR
+(akamaster's), the WideResNet (xternalz's)."""
 
 import torch
 from torch import nn
@@ -72,6 +73,9 @@ class CifarResNet(nn.Module):
                 source = target
             setattr(self, f"layer{stage}", nn.Sequential(*layers))
         self.linear = nn.Linear(64, classes)
+        for layer in self.modules():
+            if isinstance(layer, (nn.Conv2d, nn.Linear)):
+                nn.init.kaiming_normal_(layer.weight)
 
     def forward(self, x):
         x = F.relu(self.bn1(self.conv1(x)))
@@ -152,6 +156,10 @@ class WideResNet(nn.Module):
             setattr(self, f"block{stage + 1}", nn.ModuleDict({"layer": nn.Sequential(*layers)}))
         self.bn1 = nn.BatchNorm2d(source)
         self.fc = nn.Linear(source, classes)
+        nn.init.zeros_(self.fc.bias)
+        for layer in self.modules():
+            if isinstance(layer, nn.Conv2d):
+                nn.init.kaiming_normal_(layer.weight, mode="fan_out")
 
     def forward(self, x):
         x = self.conv1(x)

@@ -4,7 +4,8 @@
     python reference.py
 
 No weights are stored. Both sides make them, and the images, from the tensors' names by `numbers` below, bit for bit the
-same in float64. Of a tensor too large to store, its norm and its product with a direction made in the same way are kept.
+same in float64. Of a tensor too large to store, its norm and its product with a direction made in the same way are kept;
+of a network as PyTorch starts it, each parameter's mean, standard deviation and largest absolute value.
 """
 
 import json
@@ -19,6 +20,7 @@ from definitions import CifarResNet, ConvNet, ResNet18AP, WideResNet
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 HERE = Path(__file__).parent
 CLASSES, IMAGES = 10, 3
@@ -85,13 +87,19 @@ def build(image, network):
     model = getattr(torchvision.models, name)(num_classes=CLASSES, **options)
     if cifar:
         model.conv1, model.maxpool = nn.Conv2d(3, 64, 3, 1, 1, bias=False), nn.Identity()
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out")
     return model
 
 
 def reference(image, network):
     """All values of a case."""
+    torch.manual_seed(0)
     model = build(image, network).double()
     parameters, buffers = dict(model.named_parameters()), dict(model.named_buffers())
+    fresh = [[each.mean(), each.std(correction=0), each.abs().max()] for each in parameters.values()]
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model.eval()(torch.zeros([1, *image], dtype=torch.float64))
     with torch.no_grad():
         for name, value in [*parameters.items(), *buffers.items()]:
             value.copy_(tensor(name, value.shape))
@@ -102,6 +110,9 @@ def reference(image, network):
     values = {
         "names": torch.from_numpy(np.array(listed, dtype=np.uint64).view(np.int64)),
         "size": torch.tensor(sum(value.numel() for value in parameters.values())),
+        # A multiplication and an addition are two operations there.
+        "multiply_adds": torch.tensor(counter.get_total_flops() // 2),
+        "fresh": torch.tensor(fresh, dtype=torch.float64),
     }
     pixels = numbers("images", [IMAGES, *image]).requires_grad_(True)
     labels = torch.arange(IMAGES)

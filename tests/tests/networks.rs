@@ -1,7 +1,7 @@
 //! Every architecture computes what PyTorch, torchvision and timm compute. How the values were made: `networks/reference.py`.
 
 use guard_host::{
-    network::{Architecture, Model, NetworkSpec},
+    network::{Architecture, Model, NetworkSpec, Summary, channels_last},
     random::Streams,
 };
 use guard_sdk::{
@@ -117,11 +117,14 @@ fn agree(what: &str, names: &[&str], ours: &[[f64; 2]], theirs: &Tensor) {
     }
 }
 
+fn reference() -> HashMap<String, Tensor> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("networks/reference.safetensors");
+    Tensor::read_safetensors(path).expect("the reference").into_iter().collect()
+}
+
 /// Compares one case with its reference.
 fn compare(name: &str) {
-    let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("networks/reference.safetensors");
-    let reference: HashMap<String, Tensor> =
-        Tensor::read_safetensors(reference).expect("the reference").into_iter().collect();
+    let reference = reference();
     let theirs = |what: &str| &reference[&format!("{name}/{what}")];
     let case = &cases()[name];
     let model = case.model();
@@ -133,7 +136,9 @@ fn compare(name: &str) {
     let listed = Vec::<i64>::try_from(theirs("names")).expect("hashes");
     assert_eq!(fnv1a(&parameters) as i64, listed[0], "{name} must not have the parameters\n{parameters}");
     assert_eq!(fnv1a(&buffers) as i64, listed[1], "{name} must not have the buffers\n{buffers}");
-    assert_eq!(program.size(), i128::from(theirs("size").int64_value(&[])), "{name}");
+    let summary_of_layers = Summary::of(&case.spec()).expect("a network for these images");
+    assert_eq!(summary_of_layers.parameters, theirs("size").int64_value(&[]), "{name}");
+    assert_eq!(summary_of_layers.multiply_adds, theirs("multiply_adds").int64_value(&[]), "{name}");
 
     let images = case.images().set_requires_grad(true);
     let labels = Tensor::arange(3, (Kind::Int64, Device::Cpu));
@@ -167,7 +172,7 @@ fn compare(name: &str) {
             &embedding,
             theirs(&format!("{folder}/embedding")),
         );
-        let loss = output.logits.cross_entropy_for_logits(&labels);
+        let loss = output.logits.log_softmax(-1, None::<Kind>).nll_loss(&labels);
         let (first, summaries) = gradients(&loss, Graph::Create);
         agree(&format!("{name}, {folder}"), &names, &summaries, theirs(&format!("{folder}/gradients")));
         if mode == Mode::Eval {
@@ -240,20 +245,50 @@ fn every_network_computes_in_any_dtype_and_memory_format() {
     let cases = cases();
     for name in ONE_OF_EACH_FAMILY {
         let (case, exact) = (&cases[name], cases[name].model());
-        let expected = exact.eval_logits(&case.images()).unwrap();
+        let logits = |model: &Model, images: &Tensor, mode| {
+            model.forward(images, Pass { mode, ..Pass::new(Space::Pixels) }, false).unwrap().logits
+        };
+        let expected = [Mode::Eval, Mode::Train].map(|mode| logits(&exact, &case.images(), mode).detach());
         for (kind, precision) in [(Kind::Double, 1e-11), (Kind::Float, 1e-4), (Kind::BFloat16, 0.1)] {
             let model = exact.copy(kind, true);
             let images = case.images().to_kind(kind);
-            for (weights, format) in [(&model, "contiguous"), (&model.channels_last(), "channels last")] {
-                for images in [&images, &guard_host::network::channels_last(&images)] {
-                    let logits = weights.eval_logits(images).unwrap();
-                    assert_eq!(logits.kind(), kind);
-                    let off = distance(&logits, &expected);
-                    assert!(off < precision, "{name}, {kind:?}, {format}: {off}");
-                    let trained = weights.train_logits(images, Space::Pixels).unwrap();
-                    trained.square().sum(kind).backward();
+            for (weights, stored) in [(&model, "contiguous"), (&model.channels_last(), "channels last")] {
+                for images in [&images, &channels_last(&images)] {
+                    let found = [Mode::Eval, Mode::Train].map(|mode| logits(weights, images, mode));
+                    for (found, expected) in found.iter().zip(&expected) {
+                        assert_eq!(found.kind(), kind);
+                        let off = distance(&found.detach(), expected);
+                        assert!(off < precision, "{name}, {kind:?}, {stored}: {off}");
+                    }
+                    found[1].square().sum(kind).backward();
                     assert!(weights.parameters().iter().all(|parameter| parameter.grad().kind() == kind));
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn fresh_networks_start_as_pytorch_starts_them() {
+    let reference = reference();
+    for (name, case) in cases() {
+        let model = Model::fresh(&case.spec(), &Streams::new(0), Device::Cpu).unwrap();
+        let theirs = values(&reference[&format!("{name}/fresh")]);
+        for ((parameter, tensor), theirs) in
+            model.program().parameters.iter().zip(model.parameters()).zip(theirs.chunks(3))
+        {
+            let tensor = tensor.detach().to_kind(Kind::Double);
+            let (std, mean) =
+                (tensor.std(false).double_value(&[]), tensor.mean(Kind::Double).double_value(&[]));
+            let largest = tensor.abs().max().double_value(&[]);
+            let what = format!("{name}, `{}`: {:?} is not {theirs:?}", parameter.name, [mean, std, largest]);
+            // Six standard errors of either sample.
+            let count = tensor.numel() as f64;
+            let allowed = 6.0 * theirs[1] * (2.0 / count).sqrt() + 1e-9;
+            assert!((mean - theirs[0]).abs() <= allowed && (std - theirs[1]).abs() <= allowed, "{what}");
+            // A uniform law ends at √3 standard deviations, a normal one of so many numbers goes beyond 2.5.
+            if count >= 1000.0 && theirs[1] > 0.0 {
+                assert_eq!(largest / std < 2.0, theirs[2] / theirs[1] < 2.0, "{what}");
             }
         }
     }
