@@ -249,13 +249,17 @@ fn every_network_computes_in_any_dtype_and_memory_format() {
             model.forward(images, Pass { mode, ..Pass::new(Space::Pixels) }, false).unwrap().logits
         };
         let expected = [Mode::Eval, Mode::Train].map(|mode| logits(&exact, &case.images(), mode).detach());
-        for (kind, precision) in [(Kind::Double, 1e-11), (Kind::Float, 1e-4), (Kind::BFloat16, 0.1)] {
+        // PyTorch's own train passes in bfloat16 are off by as much: 0.318 for the MobileNet and 0.323 for the ShuffleNet,
+        // whose last statistics are those of twelve values.
+        for (kind, precision) in
+            [(Kind::Double, [1e-11; 2]), (Kind::Float, [1e-4, 1e-3]), (Kind::BFloat16, [0.02, 0.5])]
+        {
             let model = exact.copy(kind, true);
             let images = case.images().to_kind(kind);
             for (weights, stored) in [(&model, "contiguous"), (&model.channels_last(), "channels last")] {
                 for images in [&images, &channels_last(&images)] {
                     let found = [Mode::Eval, Mode::Train].map(|mode| logits(weights, images, mode));
-                    for (found, expected) in found.iter().zip(&expected) {
+                    for ((found, expected), precision) in found.iter().zip(&expected).zip(precision) {
                         assert_eq!(found.kind(), kind);
                         let off = distance(&found.detach(), expected);
                         assert!(off < precision, "{name}, {kind:?}, {stored}: {off}");

@@ -10,7 +10,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 use guard_sdk::Error;
 use indicatif::{HumanBytes, HumanCount};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::fmt::Write;
 
 /// What `network info` takes.
@@ -46,14 +46,7 @@ pub(super) fn info(format: Format, arguments: &InfoArguments) -> Result<(), Fail
     };
     let summary = Summary::of(&spec).map_err(Failure::Usage)?;
     match format {
-        Format::Json => print_json(&json!({
-            "network": spec.architecture,
-            "input": spec.input,
-            "classes": spec.classes,
-            "layers": summary.layers,
-            "parameters": summary.parameters,
-            "multiply_adds": summary.multiply_adds,
-        })),
+        Format::Json => print_json(&json(&spec, &summary)),
         Format::Human => print(&text(&spec, &summary)),
     }
 }
@@ -75,6 +68,18 @@ fn architecture(name: &str, sets: &[String]) -> Result<Architecture, Failure> {
     }
     let architecture = serde_json::from_value(document.value().clone());
     architecture.map_err(|error| Failure::Usage(Error::from(error)))
+}
+
+/// The network as a recipe would have it, with every option, and its layers.
+fn json(spec: &NetworkSpec, summary: &Summary) -> Value {
+    json!({
+        "network": spec.architecture,
+        "input": spec.input,
+        "classes": spec.classes,
+        "layers": summary.layers,
+        "parameters": summary.parameters,
+        "multiply_adds": summary.multiply_adds,
+    })
 }
 
 fn text(spec: &NetworkSpec, summary: &Summary) -> String {
@@ -139,8 +144,8 @@ mod tests {
 
     #[test]
     fn a_wrong_name_or_option_is_told_with_the_nearest_good_one() {
-        let misspelt = refusal("resnet8", &[]);
-        assert!(misspelt.contains("unknown value `resnet8` for `architecture`"), "{misspelt}");
+        let misspelt = refusal("resnet19", &[]);
+        assert!(misspelt.contains("unknown value `resnet19` for `architecture`"), "{misspelt}");
         assert!(misspelt.contains("did you mean `resnet18`?"), "{misspelt}");
         let other_familys = refusal("resnet18", &["patch=4"]);
         assert!(other_familys.contains("unknown key `patch`"), "{other_familys}");
@@ -157,8 +162,7 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_text_names_layers_shapes_and_sums() {
+    fn resnet18() -> (NetworkSpec, Summary) {
         let spec = NetworkSpec {
             architecture: architecture("resnet18", &["stem=cifar".into()]).unwrap(),
             input: [3, 32, 32],
@@ -166,10 +170,28 @@ mod tests {
             mean: vec![0.0; 3],
             std: vec![1.0; 3],
         };
-        let text = text(&spec, &Summary::of(&spec).unwrap());
+        let summary = Summary::of(&spec).unwrap();
+        (spec, summary)
+    }
+
+    #[test]
+    fn the_text_names_layers_shapes_and_sums() {
+        let (spec, summary) = resnet18();
+        let text = text(&spec, &summary);
         assert!(text.starts_with("resnet18 for 10 classes of 3x32x32 images\n"), "{text}");
         assert!(text.contains("| layer2.0.downsample.0 | conv 1x1, stride 2  | 128x16x16 |"), "{text}");
         assert!(text.contains("parameters:    11,173,962 (42.63 MiB in float32)\n"), "{text}");
         assert!(text.ends_with("multiply-adds: 555,422,720 an image\n"), "{text}");
+    }
+
+    #[test]
+    fn json_has_the_resolved_network_and_its_layers() {
+        let (spec, summary) = resnet18();
+        let value = json(&spec, &summary);
+        let network = json!({ "architecture": "resnet18", "stem": "cifar", "width": 64 });
+        assert_eq!((&value["network"], &value["multiply_adds"]), (&network, &json!(555_422_720)));
+        let stem = json!({ "name": "conv1", "operation": "conv 3x3", "output": [64, 32, 32],
+            "parameters": 1728, "multiply_adds": 1_769_472 });
+        assert_eq!(value["layers"][0], stem);
     }
 }

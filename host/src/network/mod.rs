@@ -20,6 +20,8 @@ mod resnet;
 mod resnet_ap;
 mod shufflenet;
 mod summary;
+#[cfg(test)]
+mod tests;
 mod vit;
 mod weights;
 mod wide_resnet;
