@@ -38,7 +38,7 @@ impl Model {
     /// A network with the given tensors, in the program's order.
     ///
     /// # Errors
-    /// If shapes differ.
+    /// If shapes differ, or the parameters' dtypes among themselves.
     pub fn new(
         spec: &NetworkSpec,
         program: Program,
@@ -58,11 +58,11 @@ impl Model {
             std,
             commits: false,
         };
-        model.check_shapes()?;
+        model.check()?;
         Ok(model)
     }
 
-    fn check_shapes(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let expected = &self.program.parameters;
         if expected.len() != self.parameters.len() {
             return Err(Error::new(format!(
@@ -77,6 +77,11 @@ impl Model {
                 return Err(Error::new(format!(
                     "parameter `{name}` must have shape {shape:?}, found {found:?}"
                 )));
+            }
+            let (kind, found) = (self.mean.kind(), tensor.kind());
+            if kind != found {
+                let name = &parameter.name;
+                return Err(Error::new(format!("parameter `{name}` must be {kind:?}, found {found:?}")));
             }
         }
         Ok(())
@@ -215,7 +220,7 @@ impl NetworkBackend for Model {
             commits: true,
             ..self.share()
         };
-        model.check_shapes()?;
+        model.check()?;
         Ok(Box::new(model))
     }
 

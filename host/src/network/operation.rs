@@ -85,7 +85,7 @@ pub enum Operation {
     Embedding,
     /// The activations are the output of the stage of this name.
     Stage(String),
-    /// x ↦ main(x) + shortcut(x); an empty shortcut is the identity.
+    /// x ↦ shortcut(x) + main(x), the shortcut first; an empty one is the identity.
     Residual {
         /// The longer way.
         main: Vec<Operation>,

@@ -20,7 +20,7 @@ pub struct Layer {
     pub multiply_adds: i64,
 }
 
-/// A network's layers in order of the forward pass, and their sums.
+/// A network's layers in the order of their tensors, a shortcut after what it shortens, and their sums.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Summary {
     /// See [`Layer`].
@@ -71,8 +71,9 @@ impl Walk<'_> {
         for operation in operations {
             shape = match operation {
                 Operation::Residual { main, shortcut } => {
-                    self.all(shortcut, shape.clone());
-                    self.all(main, shape)
+                    let output = self.all(main, shape.clone());
+                    self.all(shortcut, shape);
+                    output
                 }
                 Operation::Concatenate { split, branches: [first, second] } => {
                     let mut input = shape;
