@@ -39,6 +39,9 @@ pub(super) fn program(input: [i64; 3], classes: i64, convnet: &Convnet) -> Resul
         // The papers pad MNIST's 28 pixels to 32.
         let padding = if block == 0 && input == [1, 28, 28] { 3 } else { 1 };
         (height, columns) = (height + 2 * padding - 2, columns + 2 * padding - 2);
+        if height < 2 || columns < 2 {
+            return Err(too_small(input, &format!("{depth} poolings by 2")).help("lower `depth`"));
+        }
         let name = format!("features.{layer}");
         let convolution = Convolution { padding, bias: true, ..Convolution::new(&name, channels, width, 3) };
         let operation = program.convolution(convolution);
@@ -55,9 +58,6 @@ pub(super) fn program(input: [i64; 3], classes: i64, convnet: &Convnet) -> Resul
             Operation::Stage(format!("block{}", block + 1)),
         ]);
         (height, columns) = (height / 2, columns / 2);
-        if height == 0 || columns == 0 {
-            return Err(too_small(input, &format!("{depth} poolings by 2")).help("lower `depth`"));
-        }
     }
     program.operations.extend([Operation::Flatten, Operation::Embedding]);
     let classifier = program.linear("classifier", channels * height * columns, classes);

@@ -54,13 +54,18 @@ impl Program {
     /// Normalisation of activations of `shape` `[C,H,W]`; none for [`NormLayer::None`].
     ///
     /// # Errors
-    /// If the groups of [`NormLayer::Group`] do not divide the channels.
+    /// If the groups of [`NormLayer::Group`] do not divide the channels, or [`NormLayer::Instance`] has one position only.
     pub(super) fn norm(&mut self, norm: NormLayer, name: &str, shape: [i64; 3]) -> Result<Option<Operation>> {
         let channels = shape[0];
         let grouped = |program: &mut Self, groups| {
             Some(Operation::GroupNorm { groups, weight: program.affine(name, &[channels]) })
         };
         Ok(match norm {
+            NormLayer::Instance if shape[1..] == [1, 1] => {
+                let message =
+                    format!("instance norm `{name}` would see a single position, and give 0 for it");
+                return Err(Error::new(message).help("choose larger images, or another `norm`"));
+            }
             NormLayer::Instance => grouped(self, channels),
             NormLayer::Group if channels % 4 == 0 => grouped(self, 4),
             NormLayer::Group => {

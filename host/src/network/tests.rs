@@ -24,6 +24,10 @@ fn images_that_do_not_fit_the_architecture_are_refused() {
     let small = "images of 8x4 are too small for 3 poolings by 2";
     refused(json!({ "architecture": "convnet" }), [3, 8, 4], small);
     refused(json!({ "architecture": "resnet18_ap" }), [3, 8, 4], small);
+    let single = "instance norm `layer4.0.bn2` would see a single position, and give 0 for it";
+    refused(json!({ "architecture": "resnet18_ap" }), [3, 15, 8], single);
+    let batch = json!({ "architecture": "resnet18_ap", "norm": "batch" });
+    assert!(spec(batch, [3, 8, 8], 10).program().is_ok());
     let vit = json!({ "architecture": "vit_tiny" });
     refused(vit.clone(), [3, 32, 8], "images of 32x8 are too small for patches of 16x16");
     refused(vit.clone(), [3, 32, 40], "patches of 16x16 do not divide images of 32x40");
