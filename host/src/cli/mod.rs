@@ -4,6 +4,7 @@ mod attack;
 mod doctor;
 mod evaluate;
 mod failure;
+mod network;
 mod plugin;
 mod run;
 
@@ -85,6 +86,9 @@ enum Command {
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
+    /// Look at networks.
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Tell what this installation has, and what is wrong with it.
     Doctor(Requests),
 }
@@ -99,6 +103,12 @@ enum PluginCommand {
         #[arg(value_name = "PLUGIN")]
         name: String,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum NetworkCommand {
+    /// Tell the layers of an architecture, their shapes, parameters and multiply-adds.
+    Info(network::InfoArguments),
 }
 
 /// What every command has at hand.
@@ -157,6 +167,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             plugin::list(session)
         }
         Some(Command::Plugin(PluginCommand::Info { name })) => plugin::info(session, &name),
+        Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
         Some(Command::Doctor(requests)) => {
             session.requests.extend(requests.plugins);
             doctor::doctor(session)
@@ -180,7 +191,7 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 5] = ["run", "evaluate", "attack", "plugin", "doctor"];
+const COMMANDS: [&str; 6] = ["run", "evaluate", "attack", "plugin", "network", "doctor"];
 
 /// A recipe that is not there: maybe a slip in a command's name.
 fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {

@@ -1,15 +1,41 @@
 //! Networks as functions of (parameters, buffers, input).
 //!
-//! A [`Program`] is an architecture for a given input: a list of operations over named tensors, with torchvision's names.
-//! A [`Model`] is a program with tensors. Normalisation is part of it: outside, everything is pixels in [0,1].
+//! A [`Program`] is an architecture for a given input: a list of [`Operation`]s over named tensors, with the names of the
+//! definition that it follows (torchvision's, timm's, the papers' code). A [`Model`] is a program with tensors.
+//! Normalisation is part of it: outside, everything is pixels in [0,1].
+//!
+//! Reading order: `architecture` is what a recipe can name; one file a family writes its program with `layers`; `forward`
+//! runs it, `summary` counts what that costs.
 
 mod architecture;
+mod cifar_resnet;
 mod convnet;
+mod forward;
+mod layers;
+mod mobilenet;
 mod model;
+mod operation;
 mod program;
 mod resnet;
+mod resnet_ap;
+mod shufflenet;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod vit;
 mod weights;
+mod wide_resnet;
 
-pub use architecture::{Architecture, Convnet, NetworkSpec, NormLayer, Resnet, Stem};
-pub use model::Model;
-pub use program::{Buffer, Initial, Operation, Parameter, Program};
+pub use architecture::{Architecture, NetworkSpec, NormLayer};
+pub use cifar_resnet::CifarResnet;
+pub use convnet::Convnet;
+pub use mobilenet::Mobilenet;
+pub use model::{Model, channels_last};
+pub use operation::Operation;
+pub use program::{Buffer, Initial, Parameter, Program};
+pub use resnet::{NamedResnet, Resnet, Stem};
+pub use resnet_ap::ResnetAp;
+pub use shufflenet::Shufflenet;
+pub use summary::{Layer, Summary};
+pub use vit::Vit;
+pub use wide_resnet::WideResnet;

@@ -1,16 +1,13 @@
 //! A program with tensors: what is trained, attacked and lent to plugins.
 
-use super::{architecture::NetworkSpec, program::Operation, program::Program};
+use super::{architecture::NetworkSpec, forward::Run, program::Program};
 use crate::random::Streams;
 use guard_sdk::{
-    Device, Error, Kind, Mode, NetworkInfo, Output, Pass, Result, Space, Statistics, Tensor,
+    Device, Error, Kind, NetworkInfo, Output, Pass, Result, Space, Tensor,
     autograd::no_grad,
     network::{NetworkBackend, Tensors, channel_values},
 };
 use std::{any::Any, sync::Arc};
-
-const MOMENTUM: f64 = 0.1;
-const EPSILON: f64 = 1e-5;
 
 /// A network with its tensors. Clones share them.
 pub struct Model {
@@ -41,7 +38,7 @@ impl Model {
     /// A network with the given tensors, in the program's order.
     ///
     /// # Errors
-    /// If shapes differ.
+    /// If shapes differ, or the parameters' dtypes among themselves.
     pub fn new(
         spec: &NetworkSpec,
         program: Program,
@@ -61,11 +58,11 @@ impl Model {
             std,
             commits: false,
         };
-        model.check_shapes()?;
+        model.check()?;
         Ok(model)
     }
 
-    fn check_shapes(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         let expected = &self.program.parameters;
         if expected.len() != self.parameters.len() {
             return Err(Error::new(format!(
@@ -80,6 +77,11 @@ impl Model {
                 return Err(Error::new(format!(
                     "parameter `{name}` must have shape {shape:?}, found {found:?}"
                 )));
+            }
+            let (kind, found) = (self.mean.kind(), tensor.kind());
+            if kind != found {
+                let name = &parameter.name;
+                return Err(Error::new(format!("parameter `{name}` must be {kind:?}, found {found:?}")));
             }
         }
         Ok(())
@@ -126,6 +128,15 @@ impl Model {
             parameters,
             ..self.share()
         }
+    }
+
+    /// The same network with its convolutions' weights stored channels last, as copies: for images that are stored so.
+    pub fn channels_last(&self) -> Self {
+        let copy = |tensor: &Tensor| match tensor.dim() {
+            4 => channels_last(&tensor.detach()).set_requires_grad(tensor.requires_grad()),
+            _ => tensor.shallow_clone(),
+        };
+        Self { parameters: self.parameters.iter().map(copy).collect(), ..self.share() }
     }
 
     /// The same tensors without gradients: for attacks and evaluation, which need input gradients only.
@@ -176,115 +187,17 @@ impl Model {
         if kind != expected {
             return Err(Error::new(format!("the network computes in {expected:?}, the images are {kind:?}")));
         }
-        let mut run =
-            Run { model: self, pass, commit, embedding: None, statistics: Vec::new(), features: Vec::new() };
         let input = match pass.space {
             Space::Pixels => (images - &self.mean) / &self.std,
             Space::Normalised => images.shallow_clone(),
         };
-        let logits = run.all(&self.program.operations, input)?;
-        Ok(Output { logits, embedding: run.embedding, statistics: run.statistics, features: run.features })
+        Run::new(self, pass, commit).output(input)
     }
 }
 
-/// The state of one pass.
-struct Run<'a> {
-    model: &'a Model,
-    pass: Pass,
-    commit: bool,
-    embedding: Option<Tensor>,
-    statistics: Vec<Statistics>,
-    features: Vec<(String, Tensor)>,
-}
-
-impl Run<'_> {
-    fn all(&mut self, operations: &[Operation], mut x: Tensor) -> Result<Tensor> {
-        for operation in operations {
-            x = self.one(operation, x)?;
-        }
-        Ok(x)
-    }
-
-    fn one(&mut self, operation: &Operation, x: Tensor) -> Result<Tensor> {
-        let parameters = &self.model.parameters;
-        Ok(match operation {
-            Operation::Convolution { weight, bias, stride, padding } => {
-                let bias = bias.map(|bias| &parameters[bias]);
-                x.f_conv2d(&parameters[*weight], bias, [*stride; 2], [*padding; 2], [1, 1], 1)?
-            }
-            Operation::BatchNorm { name, weight, mean } => self.batch_norm(name, *weight, *mean, &x)?,
-            Operation::GroupNorm { groups, weight } => {
-                let (weight, bias) = (&parameters[*weight], &parameters[weight + 1]);
-                x.f_group_norm(*groups, Some(weight), Some(bias), EPSILON, true)?
-            }
-            Operation::LayerNorm { shape, weight } => {
-                let (weight, bias) = (&parameters[*weight], &parameters[weight + 1]);
-                x.f_layer_norm(shape, Some(weight), Some(bias), EPSILON, true)?
-            }
-            Operation::Relu => x.f_relu()?,
-            Operation::AveragePool => x.f_avg_pool2d([2, 2], [2, 2], [0, 0], false, true, None)?,
-            Operation::MaximumPool => x.f_max_pool2d([3, 3], [2, 2], [1, 1], [1, 1], false)?,
-            Operation::GlobalPool => x.f_adaptive_avg_pool2d([1, 1])?,
-            Operation::Flatten => x.f_flatten(1, -1)?,
-            Operation::Embedding => {
-                self.embedding = self.pass.embedding.then(|| x.shallow_clone());
-                x
-            }
-            Operation::Stage(name) => {
-                if self.pass.features {
-                    self.features.push((name.clone(), x.shallow_clone()));
-                }
-                x
-            }
-            Operation::Residual { main, shortcut } => {
-                let short = self.all(shortcut, x.shallow_clone())?;
-                self.all(main, x)? + short
-            }
-            Operation::Linear { weight } => {
-                x.f_linear(&parameters[*weight], Some(&parameters[weight + 1]))?
-            }
-        })
-    }
-
-    fn batch_norm(&mut self, name: &str, weight: usize, mean: usize, x: &Tensor) -> Result<Tensor> {
-        let (parameters, buffers) = (&self.model.parameters, &self.model.buffers);
-        let (running_mean, running_variance) = (&buffers[mean], &buffers[mean + 1]);
-        if self.pass.statistics {
-            let (variance, mean) = x.f_var_mean_dim([0, 2, 3].as_slice(), false, false)?;
-            self.statistics.push(Statistics {
-                layer: name.to_string(),
-                mean,
-                variance,
-                running_mean: running_mean.shallow_clone(),
-                running_variance: running_variance.shallow_clone(),
-            });
-        }
-        let train = self.pass.mode == Mode::Train;
-        if train && x.size().iter().product::<i64>() == x.size()[1] {
-            let message =
-                format!("BatchNorm layer `{name}` sees a single value per channel in a batch of one image");
-            return Err(Error::new(message).help("choose a batch size that does not leave one image over"));
-        }
-        let apply = |running_mean: &Tensor, running_variance: &Tensor| {
-            x.f_batch_norm(
-                Some(&parameters[weight]),
-                Some(&parameters[weight + 1]),
-                Some(running_mean),
-                Some(running_variance),
-                train,
-                MOMENTUM,
-                EPSILON,
-                true,
-            )
-        };
-        if !train || self.commit {
-            if train {
-                let _ = buffers[mean + 2].shallow_clone().f_add_scalar_(1)?;
-            }
-            return Ok(apply(running_mean, running_variance)?);
-        }
-        Ok(apply(&running_mean.copy(), &running_variance.copy())?)
-    }
+/// The same values `[N,C,H,W]`, stored channels last.
+pub fn channels_last(images: &Tensor) -> Tensor {
+    images.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
 impl NetworkBackend for Model {
@@ -312,7 +225,7 @@ impl NetworkBackend for Model {
             commits: true,
             ..self.share()
         };
-        model.check_shapes()?;
+        model.check()?;
         Ok(Box::new(model))
     }
 

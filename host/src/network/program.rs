@@ -1,5 +1,6 @@
-//! An architecture as a program: operations that refer to parameters and buffers by position.
+//! An architecture as a program: named tensors, and the operations on them.
 
+use super::operation::Operation;
 use crate::random::Streams;
 use guard_sdk::{Device, Kind, Result, Tensor};
 
@@ -14,10 +15,23 @@ pub enum Initial {
     Constant(f64),
 }
 
+impl Initial {
+    /// PyTorch's own law for weight and bias of a layer whose outputs see `fan_in` inputs each (He et al., 2015, with
+    /// a = √5).
+    pub fn pytorch(fan_in: i64) -> Self {
+        Self::Uniform(1.0 / (fan_in as f64).sqrt())
+    }
+
+    /// He et al. (2015) for ReLU: normal with variance 2/fan.
+    pub fn kaiming_normal(fan: i64) -> Self {
+        Self::Normal((2.0 / fan as f64).sqrt())
+    }
+}
+
 /// A named tensor that is trained.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Parameter {
-    /// torchvision's name.
+    /// The name in the definition that the architecture follows, such as torchvision's.
     pub name: String,
     /// Its shape.
     pub shape: Vec<i64>,
@@ -25,10 +39,17 @@ pub struct Parameter {
     pub initial: Initial,
 }
 
+impl Parameter {
+    /// How many numbers it holds; more than an `i64` counts for a slip of the pen.
+    pub fn size(&self) -> i128 {
+        self.shape.iter().map(|&length| i128::from(length)).product()
+    }
+}
+
 /// A named tensor that follows the data.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Buffer {
-    /// torchvision's name.
+    /// The name in the definition that the architecture follows.
     pub name: String,
     /// Its shape; empty for the int64 counter of batches.
     pub shape: Vec<i64>,
@@ -36,77 +57,12 @@ pub struct Buffer {
     pub initial: f64,
 }
 
-/// One operation on the activations `[N,C,H,W]` (or `[N,F]` after `Flatten`).
-#[derive(Debug, Clone, PartialEq)]
-pub enum Operation {
-    /// 2-d convolution.
-    Convolution {
-        /// Position of the weight.
-        weight: usize,
-        /// Position of the bias.
-        bias: Option<usize>,
-        /// Stride in both directions.
-        stride: i64,
-        /// Zero padding in both directions.
-        padding: i64,
-    },
-    /// BatchNorm with running statistics, momentum 0.1, ε 1e-5.
-    BatchNorm {
-        /// The layer's name.
-        name: String,
-        /// Position of the weight; the bias follows.
-        weight: usize,
-        /// Position of the running mean; running variance and counter follow.
-        mean: usize,
-    },
-    /// GroupNorm, ε 1e-5.
-    GroupNorm {
-        /// Number of groups.
-        groups: i64,
-        /// Position of the weight; the bias follows.
-        weight: usize,
-    },
-    /// LayerNorm over [C,H,W], ε 1e-5.
-    LayerNorm {
-        /// What is normalised together.
-        shape: [i64; 3],
-        /// Position of the weight; the bias follows.
-        weight: usize,
-    },
-    /// max(0, x).
-    Relu,
-    /// Average over windows of 2×2.
-    AveragePool,
-    /// Maximum over windows of 3×3 with stride 2 and padding 1.
-    MaximumPool,
-    /// Average over all positions.
-    GlobalPool,
-    /// `[N,C,H,W]` to `[N,C·H·W]`.
-    Flatten,
-    /// What follows is the classifier: the activations are the embedding.
-    Embedding,
-    /// The activations are the output of the stage of this name.
-    Stage(String),
-    /// x ↦ main(x) + shortcut(x); an empty shortcut is the identity.
-    Residual {
-        /// The longer way.
-        main: Vec<Operation>,
-        /// The shorter way.
-        shortcut: Vec<Operation>,
-    },
-    /// x ↦ x·Wᵀ + b.
-    Linear {
-        /// Position of the weight; the bias follows.
-        weight: usize,
-    },
-}
-
 /// An architecture for a given input and number of classes.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Program {
-    /// In the order of torchvision's `named_parameters`.
+    /// In the order of PyTorch's `named_parameters`.
     pub parameters: Vec<Parameter>,
-    /// In the order of torchvision's `named_buffers`.
+    /// In the order of PyTorch's `named_buffers`.
     pub buffers: Vec<Buffer>,
     /// What a forward pass does.
     pub operations: Vec<Operation>,
@@ -117,19 +73,20 @@ impl Program {
     pub fn batch_norm(&self) -> Vec<String> {
         fn collect(operations: &[Operation], names: &mut Vec<String>) {
             for operation in operations {
-                match operation {
-                    Operation::BatchNorm { name, .. } => names.push(name.clone()),
-                    Operation::Residual { main, shortcut } => {
-                        collect(shortcut, names);
-                        collect(main, names);
-                    }
-                    _ => {}
+                if let Operation::BatchNorm { name, .. } = operation {
+                    names.push(name.clone());
                 }
+                operation.branches().iter().for_each(|branch| collect(branch, names));
             }
         }
         let mut names = Vec::new();
         collect(&self.operations, &mut names);
         names
+    }
+
+    /// How many numbers are trained.
+    pub fn size(&self) -> i128 {
+        self.parameters.iter().map(Parameter::size).sum()
     }
 
     /// Fresh float32 parameters; each depends on the streams and its own name alone.
@@ -164,58 +121,4 @@ impl Program {
             })
             .collect()
     }
-
-    /// Adds a parameter and returns its position.
-    fn parameter(&mut self, name: String, shape: &[i64], initial: Initial) -> usize {
-        self.parameters.push(Parameter { name, shape: shape.to_vec(), initial });
-        self.parameters.len() - 1
-    }
-
-    /// A convolution; `initial` of the weight, PyTorch's default for the bias.
-    pub(super) fn convolution(&mut self, at: Convolution, initial: Option<Initial>) -> Operation {
-        let Convolution { name, from, to, size, stride, padding, bias } = at;
-        let default = Initial::Uniform(1.0 / ((from * size * size) as f64).sqrt());
-        let weight =
-            self.parameter(format!("{name}.weight"), &[to, from, size, size], initial.unwrap_or(default));
-        let bias = bias.then(|| self.parameter(format!("{name}.bias"), &[to], default));
-        Operation::Convolution { weight, bias, stride, padding }
-    }
-
-    pub(super) fn batch_norm_layer(&mut self, name: &str, channels: i64) -> Operation {
-        let weight = self.affine(name, &[channels]);
-        let mean = self.buffers.len();
-        let mut buffer = |what: &str, shape: Vec<i64>, initial: f64| {
-            self.buffers.push(Buffer { name: format!("{name}.{what}"), shape, initial });
-        };
-        buffer("running_mean", vec![channels], 0.0);
-        buffer("running_var", vec![channels], 1.0);
-        buffer("num_batches_tracked", vec![], 0.0);
-        Operation::BatchNorm { name: name.to_string(), weight, mean }
-    }
-
-    /// Weight 1 and bias 0 of a norm layer; returns the weight's position.
-    pub(super) fn affine(&mut self, name: &str, shape: &[i64]) -> usize {
-        let weight = self.parameter(format!("{name}.weight"), shape, Initial::Constant(1.0));
-        self.parameter(format!("{name}.bias"), shape, Initial::Constant(0.0));
-        weight
-    }
-
-    /// The last layer, with PyTorch's default start.
-    pub(super) fn linear(&mut self, name: &str, from: i64, to: i64) -> Operation {
-        let initial = Initial::Uniform(1.0 / (from as f64).sqrt());
-        let weight = self.parameter(format!("{name}.weight"), &[to, from], initial);
-        self.parameter(format!("{name}.bias"), &[to], initial);
-        Operation::Linear { weight }
-    }
-}
-
-/// The shape of a convolution.
-pub(super) struct Convolution<'a> {
-    pub name: &'a str,
-    pub from: i64,
-    pub to: i64,
-    pub size: i64,
-    pub stride: i64,
-    pub padding: i64,
-    pub bias: bool,
 }

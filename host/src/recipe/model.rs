@@ -11,8 +11,7 @@ use std::path::PathBuf;
 pub use super::augmentation::{Augmentation, Augmentations};
 pub use super::epsilon::{Epsilon, EpsilonError, Epsilons};
 pub use super::optimizer::{Adam, AdamW, Optimizer, Schedule, Sgd};
-pub use crate::data::OnError;
-pub use crate::network::{Architecture, Convnet, NormLayer, Resnet, Stem};
+pub use crate::{data::OnError, network::Architecture};
 pub use guard_sdk::Norm;
 
 /// What a run shall do: networks are trained on real data, a small data set is distilled with their help, students

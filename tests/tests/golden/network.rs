@@ -48,5 +48,6 @@ fn resnet(entry: &ModelEntry) -> Result<Resnet> {
         stem: if stem.shape[2] == 3 { Stem::Cifar } else { Stem::Imagenet },
         width: stem.shape[0],
         blocks: (1..).map(blocks_of).take_while(|&blocks| blocks > 0).collect(),
+        bottleneck: false,
     })
 }

@@ -186,7 +186,7 @@ error: unknown key `depth` in `network`
    |
 12 | network = { architecture = \"resnet\", depth = 3 }
    |                                      ^^^^^
-   = help: choose `architecture`, `stem`, `width` or `blocks`
+   = help: choose `architecture`, `stem`, `width`, `blocks` or `bottleneck`
 
 error: unknown key `trainin` in `variants.1`
   --> my.toml:13:1
