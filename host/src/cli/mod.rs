@@ -1,6 +1,7 @@
 //! The command line: what was typed, and what comes of it. stdout is data, stderr is talk.
 
 mod attack;
+mod data;
 mod doctor;
 mod evaluate;
 mod failure;
@@ -83,6 +84,9 @@ enum Command {
         #[command(flatten)]
         requests: Requests,
     },
+    /// Look at data sets.
+    #[command(subcommand)]
+    Data(data::DataCommand),
     /// Look at plugins.
     #[command(subcommand)]
     Plugin(PluginCommand),
@@ -158,6 +162,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             session.requests.extend(requests.plugins);
             evaluate.run(session, None)
         }
+        Some(Command::Data(command)) => data::data(session.format, &command),
         Some(Command::Attack { attack, requests }) => {
             session.requests.extend(requests.plugins);
             attack::attack(session, &attack)
@@ -191,7 +196,7 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 6] = ["run", "evaluate", "attack", "plugin", "network", "doctor"];
+const COMMANDS: [&str; 7] = ["run", "evaluate", "attack", "data", "plugin", "network", "doctor"];
 
 /// A recipe that is not there: maybe a slip in a command's name.
 fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {

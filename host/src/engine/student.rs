@@ -2,7 +2,7 @@
 
 use super::{
     optimizer::OptimizerState,
-    train::{Trained, descend, undone_on_failure},
+    train::{Trained, descend, seed_dropout, undone_on_failure},
     training_loss::finite,
 };
 use crate::{
@@ -82,6 +82,7 @@ impl StudentTrainer<'_> {
         epoch: u64,
         context: &Context,
     ) -> Result<()> {
+        seed_dropout(&self.streams, context);
         let loss = self.loss(model, positions, &self.streams.numbered(context.iteration), epoch)?;
         finite("loss/student", None, context, &loss)?;
         context.recorder.metric("loss/student", &loss);

@@ -32,6 +32,11 @@ pub(super) fn descend(
     optimizer.step(model.parameters(), &gradients, rate)
 }
 
+/// Dropout is drawn by libtorch's own generator, seeded anew for every step, so that a step does not depend on those before.
+pub(super) fn seed_dropout(streams: &Streams, context: &Context) {
+    tch::manual_seed(streams.named("libtorch").numbered(context.iteration).number() as i64);
+}
+
 /// Runs one training step; if it fails, the running statistics are as before, and so are the parameters, which a step
 /// changes last.
 pub(super) fn undone_on_failure(model: &Model, step: impl FnOnce() -> Result<()>) -> Result<()> {
@@ -97,6 +102,7 @@ impl Trainer<'_> {
         Loaded { images, labels, ids }: Loaded,
         context: &Context,
     ) -> Result<()> {
+        seed_dropout(&self.streams, context);
         let total = self.loss.step(context, model, &Batch::pixels(&images, &labels, &ids))?;
         let rate = self.training.schedule.rate(context.iteration, context.iterations);
         descend(model, "loss/total", &total, optimizer, rate, context)

@@ -328,7 +328,7 @@ impl Checker<'_> {
             let error = Error::unsupported(format!(
                 "objective `{name}` needs the running statistics of BatchNorm layers; this network has none"
             ));
-            let help = "use `norm = \"batch\"` with `convnet`, or `architecture = \"resnet\"`";
+            let help = "networks that have them: `convnet` with `norm = \"batch\"`, the ResNets, `wrn-16-2`, `mobilenet_v2`, `shufflenet_v2`";
             self.refuse("/distill/objective", error.help(help));
         }
         let (optimizer, schedule) = optimizer_of(&needs);
