@@ -9,6 +9,7 @@ use guard_host::{
 };
 use guard_sdk::{
     Error, Result,
+    abi::shim::ask_for_huge_pages,
     augment::{PaddedCropOptions, ResizedCropOptions},
     network::channel_values,
 };
@@ -42,6 +43,7 @@ fn case(name: &str, folder: &Path) -> Result<Case> {
 }
 
 fn main() -> Result<()> {
+    ask_for_huge_pages();
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let (Some(name), Some(folder)) = (arguments.next(), arguments.next()) else {
         return Err(Error::new("usage: data CASE DIR"));

@@ -59,7 +59,9 @@ pub fn prepare(data: &recipe::Data) -> Result<Prepared> {
     let known = readers::known(&data.dataset).map_err(|error| at("/dataset", error))?;
     if known.needs_root && data.root.is_none() {
         let error = Error::option("/dataset", format!("data set `{}` needs a `root`", known.name));
-        return Err(error.help("set `root` in `[data]` to the folder or file that holds it"));
+        return Err(error.help(
+            "`root` in `[data]`, or `--root` on the command line, names the folder or file that holds it",
+        ));
     }
     let classes = data.classes.or(known.classes);
     let shape = known.image.map(|[channels, height, width]| match data.image_size {

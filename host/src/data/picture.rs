@@ -33,11 +33,12 @@ impl Picture {
     pub(super) fn cropped(&self, crop: &Region, side: usize) -> Result<Vec<u8>> {
         let (top, left, height, width) =
             (crop.top as usize, crop.left as usize, crop.height as usize, crop.width as usize);
-        let rows = (top..top + height).flat_map(|row| {
+        let mut rgb = Vec::with_capacity(3 * width * height);
+        for row in top..top + height {
             let start = 3 * (row * self.width + left);
-            self.rgb[start..start + 3 * width].iter().copied()
-        });
-        let part = Picture { width, height, rgb: rows.collect() };
+            rgb.extend_from_slice(&self.rgb[start..start + 3 * width]);
+        }
+        let part = Picture { width, height, rgb };
         Ok(part.resized(side, side)?.planes((0, 0), side))
     }
 

@@ -10,7 +10,7 @@ use guard_sdk::{
     augment::{Region, ResizedCrop, ResizedCropOptions},
 };
 use rayon::prelude::*;
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, cell::RefCell, sync::Arc};
 
 /// Images that are looked at together where not all can be.
 const CHUNK: usize = 1024;
@@ -168,11 +168,13 @@ impl Store {
         let stored = |index: usize| index * length..(index + 1) * length;
         match self {
             Self::Bytes { values, brightest, .. } => {
-                let mut out = vec![0; rows.len() * length];
-                out.par_chunks_exact_mut(length).with_min_len(16).zip(rows).for_each(|(out, row)| {
-                    row.cut.apply(&values[stored(row.index)], height, width, out);
-                });
-                bytes(&out, *brightest)
+                let fill = |out: &mut [u8]| {
+                    out.par_chunks_exact_mut(length).with_min_len(16).zip(rows).for_each(|(out, row)| {
+                        row.cut.apply(&values[stored(row.index)], height, width, out);
+                    });
+                    Ok(())
+                };
+                staged(rows.len() * length, fill, |out| bytes(out, *brightest))
             }
             Self::Floats { values, .. } => {
                 let mut out = vec![0.0; rows.len() * length];
@@ -182,19 +184,20 @@ impl Store {
                 Ok(Tensor::f_from_slice(&out)?.f_reshape(shape)?.to_kind(Kind::Float))
             }
             Self::Pictures { size, .. } | Self::Encoded { size, .. } => {
-                let mut out = vec![0; rows.len() * length];
-                out.par_chunks_exact_mut(length).zip(rows).try_for_each(|(out, row)| {
-                    let picture = self.picture(row.index)?;
-                    let image = match &row.crop {
-                        Some(crop) => {
-                            picture.cropped(&crop.region(picture.height, picture.width), size.side)?
-                        }
-                        None => picture.centre(size.shorter, size.side)?,
-                    };
-                    row.cut.apply(&image, height, width, out);
-                    Ok::<(), Error>(())
-                })?;
-                bytes(&out, u8::MAX)
+                let fill = |out: &mut [u8]| {
+                    out.par_chunks_exact_mut(length).zip(rows).try_for_each(|(out, row)| {
+                        let picture = self.picture(row.index)?;
+                        let image = match &row.crop {
+                            Some(crop) => {
+                                picture.cropped(&crop.region(picture.height, picture.width), size.side)?
+                            }
+                            None => picture.centre(size.shorter, size.side)?,
+                        };
+                        row.cut.apply(&image, height, width, out);
+                        Ok(())
+                    })
+                };
+                staged(rows.len() * length, fill, |out| bytes(out, u8::MAX))
             }
         }
     }
@@ -208,6 +211,25 @@ impl Store {
             _ => Err(Error::new("the images are not pictures")),
         }
     }
+}
+
+thread_local! {
+    /// The bytes of a batch; kept, since fresh memory costs more than what is done with it.
+    static STAGE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Fills `length` bytes and takes what `done` makes of them.
+fn staged(
+    length: usize,
+    fill: impl FnOnce(&mut [u8]) -> Result<()>,
+    done: impl FnOnce(&[u8]) -> Result<Tensor>,
+) -> Result<Tensor> {
+    // Taken out, so that a nested call finds an empty one.
+    let mut stage = STAGE.take();
+    stage.resize(length, 0);
+    let outcome = fill(&mut stage).and_then(|()| done(&stage));
+    STAGE.set(stage);
+    outcome
 }
 
 /// Whether the decoded pictures take at most `memory` bytes; reads headers until that is known.

@@ -1,6 +1,7 @@
 // What tch does not offer, over libtorch's C++ interface. Every function is noexcept: an exception becomes a message
 // that the caller frees with guard_shim_free, and null means success.
 
+#include <cstdlib>
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
@@ -132,6 +133,10 @@ char *guard_shim_cpu_capability() noexcept {
     return nullptr;
   }
 }
+
+// Lets libtorch ask the kernel for huge pages, unless the user has decided; it looks at the variable when it first
+// allocates. Without them, most of the time of memory-bound steps goes into faults of 4 KiB pages.
+void guard_shim_huge_pages() noexcept { setenv("THP_MEM_ALLOC_ENABLE", "1", 0); }
 
 // _GLIBCXX_USE_CXX11_ABI, as this file was compiled.
 bool guard_shim_cxx11_abi() noexcept { return _GLIBCXX_USE_CXX11_ABI; }
