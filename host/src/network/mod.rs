@@ -8,7 +8,7 @@ mod convnet;
 mod model;
 mod program;
 mod resnet;
-mod weights;
+pub mod weights;
 
 pub use architecture::{Architecture, Convnet, NetworkSpec, NormLayer, Resnet, Stem};
 pub use model::Model;
