@@ -48,6 +48,14 @@ class ResNet(nn.Module):
         return self.fc(x.mean((2, 3)))
 
 
+class Scale(nn.Module):
+    """Small, since the legacy format holds the source of each module."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+
+
 def values(t, shape, dtype=torch.float32):
     count = int(numpy.prod(shape))
     return (((7 * torch.arange(count) + 3 * t) % 31 - 15) / 8).to(dtype).reshape(shape)
@@ -140,6 +148,7 @@ def main():
     save("malicious_root.pth", Evil())
     save("malicious_weight.pth", state | {"fc.weight": Evil()})
     save("module.pth", model)
+    save("legacy_module.pth", Scale(), _use_new_zipfile_serialization=False)
     torch.jit.script(nn.Linear(1, 1)).save(HERE / "script.pt")
     rewrite("zip.pth", "big_endian.pth", lambda name, data: b"big" if name.endswith("/byteorder") else data)
     numpy.savez(HERE / "arrays.npz", images=numpy.zeros(3))
