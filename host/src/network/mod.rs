@@ -23,7 +23,7 @@ mod summary;
 #[cfg(test)]
 mod tests;
 mod vit;
-mod weights;
+pub mod weights;
 mod wide_resnet;
 
 pub use architecture::{Architecture, NetworkSpec, NormLayer};
