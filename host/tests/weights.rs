@@ -12,11 +12,14 @@ use std::{
     io::{Cursor, Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
+    sync::Mutex,
 };
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
 #[global_allocator]
 static MEMORY: PeakAlloc = PeakAlloc;
+/// The peak is the whole process's: one test measures at a time.
+static MEASURING: Mutex<()> = Mutex::new(());
 
 /// Bytes of memory for each byte of a file: a one-byte instruction makes a value of 32 bytes in vectors that double.
 const MULTIPLE: usize = 128;
@@ -149,6 +152,7 @@ fn read(path: &Path) -> bool {
 
 #[test]
 fn no_mangled_file_crashes_or_takes_more_memory_than_it_should() {
+    let _alone = MEASURING.lock();
     let (cases, seed) = (number("GUARD_FUZZ_CASES", 4000), number("GUARD_FUZZ_SEED", 1));
     println!("GUARD_FUZZ_CASES={cases} GUARD_FUZZ_SEED={seed}");
     let folder = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../tests/weights"));
@@ -192,6 +196,7 @@ fn no_mangled_file_crashes_or_takes_more_memory_than_it_should() {
 /// One-byte instructions, the dearest pickle there is.
 #[test]
 fn the_dearest_pickle_takes_memory_linear_in_its_size() {
+    let _alone = MEASURING.lock();
     let temporary = tempfile::tempdir().unwrap();
     let path = temporary.path().join("dear.pth");
     for instruction in [b"]", b"}", b"N", b"("] {

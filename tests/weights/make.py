@@ -105,8 +105,11 @@ def main():
     save("without_crc.pth", state)
     torch.serialization.set_crc32_options(True)
 
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    model(torch.ones(2, 3, 4, 4)).sum().backward()
+    # A network of its own: a forward pass changes the running statistics.
+    trained = network()
+    optimizer = torch.optim.SGD(trained.parameters(), lr=0.1, momentum=0.9)
+    trained(torch.ones(2, 3, 4, 4)).sum().backward()
+    optimizer.step()
     checkpoint = {
         "epoch": 3,
         "args": argparse.Namespace(lr=numpy.float64(0.1), arch="resnet", device=torch.device("cpu"), dtype=torch.float16),

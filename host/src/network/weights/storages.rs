@@ -19,6 +19,24 @@ pub(super) struct Place {
     pub crc32: Option<u32>,
 }
 
+impl Place {
+    /// Its bytes, which the file must be long enough for.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or the checksum is another.
+    pub fn read(&self, file: &mut File) -> Result<Vec<u8>> {
+        let mut bytes = vec![0; self.bytes as usize];
+        file.seek(SeekFrom::Start(self.start)).map_err(file_error)?;
+        file.read_exact(&mut bytes).map_err(file_error)?;
+        match self.crc32 {
+            Some(crc32) if crc32 != crc32fast::hash(&bytes) => {
+                Err(failure("the checksum is wrong").help("the file is damaged: copy or save it again"))
+            }
+            _ => Ok(bytes),
+        }
+    }
+}
+
 /// The storages of one file. No two places overlap, so that all together are not larger than the file.
 pub(super) struct Storages {
     file: File,
@@ -77,21 +95,9 @@ impl Storages {
             )));
         }
         let damaged = |error: Error| error.context(format!("storage `{key}`"));
-        let bytes = read(&mut self.file, place).map_err(damaged)?;
+        let bytes = place.read(&mut self.file).map_err(damaged)?;
         let tensor = element::tensor(bytes, &[length as i64], kind)?;
         self.read.insert(key.to_string(), tensor.shallow_clone());
         Ok(tensor)
-    }
-}
-
-fn read(file: &mut File, place: &Place) -> Result<Vec<u8>> {
-    let mut bytes = vec![0; place.bytes as usize];
-    file.seek(SeekFrom::Start(place.start)).map_err(file_error)?;
-    file.read_exact(&mut bytes).map_err(file_error)?;
-    match place.crc32 {
-        Some(crc32) if crc32 != crc32fast::hash(&bytes) => {
-            Err(failure("the checksum is wrong").help("the file is damaged: copy or save it again"))
-        }
-        _ => Ok(bytes),
     }
 }

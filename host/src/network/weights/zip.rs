@@ -9,7 +9,7 @@ use guard_sdk::{Error, Result, Tensor};
 use std::{
     collections::HashMap,
     fs::File,
-    io::{BufReader, Read, Seek, SeekFrom, Write},
+    io::{BufReader, Write},
     path::Path,
 };
 use zip::{
@@ -27,10 +27,13 @@ const ALIGNMENT: u16 = 64;
 /// If the archive is damaged or not of a kind that holds plain tensors.
 pub(super) fn open(file: &mut File) -> Result<(Pickle, HashMap<String, Place>)> {
     let mut archive = ZipArchive::new(BufReader::new(&*file)).map_err(damaged)?;
-    // As in a zip bomb; without it, all entries together are not larger than the file.
+    // As in a zip bomb. Without it all entries lie in the file, and together are not larger.
     if archive.has_overlapping_files().map_err(damaged)? {
         return Err(failure("the archive's entries overlap"));
     }
+    let names: Vec<String> =
+        archive.file_names().map(|name| Ok(name?.into_owned())).collect::<Result<_, _>>().map_err(damaged)?;
+    let root = root(&names)?;
     let mut entries = HashMap::new();
     for index in 0..archive.len() {
         let entry = archive.by_index_raw(index).map_err(damaged)?;
@@ -45,15 +48,17 @@ pub(super) fn open(file: &mut File) -> Result<(Pickle, HashMap<String, Place>)> 
         entries.insert(name, Place { start, bytes: entry.compressed_size(), crc32 });
     }
     drop(archive);
-    let root = root(&entries)?;
     if let Some(place) = entries.get(&format!("{root}byteorder"))
-        && read(file, place, "byteorder")? != b"little"
+        && place.read(file)? != b"little"
     {
         return Err(failure("the elements are big-endian")
             .help("save it again where `sys.byteorder` is `little`, or as safetensors"));
     }
-    let pickle = read(file, &entries[&format!("{root}data.pkl")], "data.pkl")?;
-    let pickle = unpickle(&mut pickle.as_slice()).map_err(|error| error.context("`data.pkl`"))?;
+    let place = entries.remove(&format!("{root}data.pkl"));
+    let pickle = place
+        .ok_or_else(|| failure("`data.pkl` is missing"))
+        .and_then(|place| unpickle(&mut place.read(file)?.as_slice()))
+        .map_err(|error| error.context("`data.pkl`"))?;
     let folder = format!("{root}data/");
     let places = entries
         .into_iter()
@@ -62,31 +67,17 @@ pub(super) fn open(file: &mut File) -> Result<(Pickle, HashMap<String, Place>)> 
 }
 
 /// What comes before `data.pkl`: the archive's name and a slash.
-fn root(entries: &HashMap<String, Place>) -> Result<String> {
-    let has = |end: &str| entries.keys().any(|name| name.ends_with(end));
-    if has("/constants.pkl") || entries.keys().any(|name| name.contains("/code/")) {
+fn root(names: &[String]) -> Result<String> {
+    let has = |end: &str| names.iter().any(|name| name.ends_with(end));
+    if has("/constants.pkl") || names.iter().any(|name| name.contains("/code/")) {
         return Err(failure("the file is a TorchScript archive, whose code would have to run")
             .help("in Python: `torch.save(torch.jit.load(\"script.pt\").state_dict(), \"weights.pth\")`"));
     }
-    let mut roots = entries.keys().filter_map(|name| name.strip_suffix("data.pkl"));
+    let mut roots = names.iter().filter_map(|name| name.strip_suffix("data.pkl"));
     match (roots.next(), roots.next()) {
         (Some(root), None) if root.ends_with('/') => Ok(root.to_string()),
         _ if has(".npy") => Err(failure("the file is a zip archive of NumPy arrays")),
         _ => Err(failure("the file is a zip archive, but not one that `torch.save` wrote")),
-    }
-}
-
-/// A small entry as a whole.
-fn read(file: &mut File, place: &Place, name: &str) -> Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.seek(SeekFrom::Start(place.start)).map_err(file_error)?;
-    file.take(place.bytes).read_to_end(&mut bytes).map_err(file_error)?;
-    match place.crc32 {
-        Some(crc32) if crc32 != crc32fast::hash(&bytes) => {
-            Err(failure(format!("the checksum of `{name}` is wrong"))
-                .help("the file is damaged: copy or save it again"))
-        }
-        _ => Ok(bytes),
     }
 }
 
