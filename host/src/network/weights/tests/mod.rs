@@ -16,7 +16,12 @@ fn fixture(name: &str) -> PathBuf {
 /// The network of `make.py`: one stage of one block, two channels.
 fn tiny(classes: i64) -> NetworkSpec {
     NetworkSpec {
-        architecture: Architecture::Resnet(Resnet { stem: Stem::Cifar, width: 2, blocks: vec![1], bottleneck: false }),
+        architecture: Architecture::Resnet(Resnet {
+            stem: Stem::Cifar,
+            width: 2,
+            blocks: vec![1],
+            bottleneck: false,
+        }),
         input: [3, 4, 4],
         classes,
         mean: vec![0.5; 3],
