@@ -1,79 +1,10 @@
 //! The command line as a user meets it: the real binary, in a folder of its own.
 
+mod here;
+
+use here::{Here, json, quick, stderr};
 use serde_json::Value;
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Command, Output},
-};
-
-/// Makes the built-in recipe take a second.
-const QUICK: [&str; 10] = [
-    "--set",
-    "training.epochs=1",
-    "--set",
-    "distill.iterations=3",
-    "--set",
-    "student.epochs=2",
-    "--set",
-    "student.count=2",
-    "--set",
-    "evaluate.attacks.0.options.steps=2",
-];
-
-struct Here {
-    folder: tempfile::TempDir,
-}
-
-impl Here {
-    fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
-    }
-
-    fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_guard-host"))
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_remove("GUARD_PLUGIN_PATH")
-            .output()
-            .unwrap()
-    }
-
-    fn succeeds(&self, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
-        String::from_utf8(output.stdout).unwrap()
-    }
-
-    /// stderr of a call that must end with `code` and print no data.
-    fn fails(&self, code: i32, arguments: &[&str]) -> String {
-        let output = self.run(arguments);
-        assert_eq!(output.status.code(), Some(code), "{}", stderr(&output));
-        assert!(output.stdout.is_empty());
-        stderr(&output)
-    }
-
-    fn recipe(&self, text: &str) -> String {
-        fs::write(self.path("my.toml"), text).unwrap();
-        "my.toml".into()
-    }
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
-fn quick<'a>(more: &[&'a str]) -> Vec<&'a str> {
-    QUICK.iter().copied().chain(more.iter().copied()).collect()
-}
-
-fn json(path: &Path) -> Value {
-    serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
-}
+use std::{fs, path::Path};
 
 #[test]
 fn the_bare_command_runs_the_built_in_recipe_and_leaves_a_whole_run_directory() {

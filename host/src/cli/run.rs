@@ -111,8 +111,14 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
             (variant.name.clone(), relative.display().to_string())
         })
         .collect();
-    write_text(&directory.path().join("report.html"), &page(&plan, &figures, &sheets))?;
+    write_text(&directory.path().join("report.html"), &page(&plan, &figures, &data.skipped, &sheets))?;
     if display == Display::Automatic {
+        if !data.skipped.is_empty() {
+            eprintln!(
+                "{} images were left out because they cannot be used: see `results.json`",
+                data.skipped.len()
+            );
+        }
         eprintln!("results in `{}`", directory.path().display());
     }
     match session.format {

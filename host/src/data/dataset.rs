@@ -221,8 +221,12 @@ impl Opener<'_> {
         let side = self.image[1] as usize;
         let size = Size { side, shorter: self.data.resize.unwrap_or(side * 256 / 224) };
         let memory = (self.data.memory * f64::from(1u32 << 30)) as u64;
-        let store =
-            Store::new(images, size, memory, &self.limits)?.resized(self.image.map(|side| side as usize))?;
+        let advise = |error: Error| match error.help {
+            None => error.help("`on_error = \"skip\"` leaves such images out and lists them"),
+            Some(_) => error,
+        };
+        let store = Store::new(images, size, memory, &self.limits).map_err(advise)?;
+        let store = store.resized(self.image.map(|side| side as usize))?;
         Ok(Split::new(store, labels))
     }
 

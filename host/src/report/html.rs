@@ -5,7 +5,7 @@ use super::{
     summary::Summary,
     table::{caption, header},
 };
-use crate::plan::Plan;
+use crate::{data::Skipped, plan::Plan};
 use std::fmt::Write;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
@@ -13,8 +13,9 @@ table{border-collapse:collapse;margin:1rem 0}th,td{padding:.3rem .9rem;border-bo
 td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}figure{display:inline-block;margin:0 1.5rem 1rem 0}\
 img{max-width:26rem;image-rendering:pixelated}code{font-size:.85em;word-break:break-all}";
 
-/// The page. `sheets` are the contact sheets: a variant's name and the path from the run directory.
-pub fn page(plan: &Plan, summary: &Summary, sheets: &[(String, String)]) -> String {
+/// The page. `skipped` are the files of the data set that were left out; `sheets` the contact sheets: a variant's name and the
+/// path from the run directory.
+pub fn page(plan: &Plan, summary: &Summary, skipped: &[Skipped], sheets: &[(String, String)]) -> String {
     let mut html = String::new();
     let name = escaped(&plan.name);
     let _ = write!(
@@ -46,6 +47,13 @@ pub fn page(plan: &Plan, summary: &Summary, sheets: &[(String, String)]) -> Stri
                 escaped(flag)
             );
         }
+    }
+    if !skipped.is_empty() {
+        html.push_str("<h2>Left out of the data</h2>\n<ul>\n");
+        for Skipped { file, why } in skipped {
+            let _ = writeln!(html, "<li><code>{}</code> {}</li>", escaped(file), escaped(why));
+        }
+        html.push_str("</ul>\n");
     }
     if !sheets.is_empty() {
         html.push_str("<h2>Distilled images</h2>\n");
