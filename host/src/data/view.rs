@@ -49,7 +49,7 @@ impl View {
         {
             let crops = augment::crops(&self.streams, ids, options)?;
             for (row, corner) in rows.iter_mut().zip(crops.corners) {
-                row.cut.shift = corner.map(|along| (along - options.padding) as isize);
+                row.cut.shift = corner.map(|along| along as isize);
             }
             left = rest;
         }

@@ -15,7 +15,8 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     let refused = |error: std::io::Error| {
         Error::with_code("file", format!("`{}` cannot be written: {error}", path.display()))
     };
-    let parent = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare name is empty.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(refused)?;
     // The same name, so that writers which go by the extension see the right one.
     let aside = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent).map_err(refused)?;
@@ -42,6 +43,14 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_bare_name_is_a_file_of_the_working_directory() {
+        let bare = format!("{}-bare.txt", std::process::id());
+        write_text(Path::new(&bare), "here").unwrap();
+        assert_eq!(fs::read_to_string(&bare).unwrap(), "here");
+        fs::remove_file(bare).unwrap();
+    }
 
     #[test]
     fn a_writer_that_fails_leaves_the_old_file_and_nothing_else() {

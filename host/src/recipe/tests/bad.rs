@@ -68,7 +68,7 @@ error: missing key `dataset` in `data`
   |
 4 | [data]
   | ^^^^^^
-  = help: The data set's name, such as `digits` or `cifar10`.
+  = help: The data set's name, such as `digits` or `cifar10`, or its format, such as `imagefolder`.
 
 error: `data.mean` is given without `data.std`
  --> my.toml:5:1
@@ -102,7 +102,7 @@ error: unknown value `rotate` for `training.augment.1`
    |
 10 | augment = [\"flip\", \"rotate\"]
    |                    ^^^^^^^^
-   = help: choose `flip` or `crop`
+   = help: choose `flip`, `crop`, `random-resized-crop`, `color-jitter` or `dsa`
 
 error: attacks need a threat model
   --> my.toml:11:1
