@@ -52,7 +52,7 @@ pub struct ApgdOptions {
     #[schemars(range(min = 1))]
     pub eot: u64,
     /// Computes what released code computes: at the first checkpoint the first step's loss is compared with 0 rather than
-    /// with the loss at the start.
+    /// with the loss at the start, and all steps are made; an example keeps the last image that was decided wrongly.
     pub compat: Option<Compat>,
 }
 
@@ -86,7 +86,9 @@ impl Attack for Apgd {
         let (stream, targets) = match self.options.loss {
             ApgdLoss::Ce => ("apgd.ce", None),
             ApgdLoss::Dlr => ("apgd.dlr", None),
-            ApgdLoss::TargetedDlr => ("apgd.targeted", Some(likeliest(&strongest.clean_logits, batch.labels))),
+            ApgdLoss::TargetedDlr => {
+                ("apgd.targeted", Some(likeliest(&strongest.clean_logits, batch.labels)))
+            }
         };
         let classes = self.options.target_classes.min(network.info().classes - 1) as u64;
         let rounds = if targets.is_some() { classes } else { 1 };
@@ -137,8 +139,9 @@ impl Apgd {
         let mut search = Search::new(batch, goal, start, &seen, 2.0 * budget.epsilon);
         if self.options.compat.is_some() {
             search.last_loss = search.last_loss.zeros_like();
+            search.goes_on = true;
         }
-        search.drop_fooled(&mut results, &seen.logits)?;
+        search.collect_fooled(&mut results, &seen.logits)?;
         for number in 0..steps {
             if search.examples.is_empty() {
                 return Ok(results);
@@ -149,12 +152,13 @@ impl Apgd {
             let last = number + 1 == steps;
             let seen = self.see(network, &search.examples.batch(), &search.goal, &search.current, !last)?;
             search.note(&seen);
-            search.drop_fooled(&mut results, &seen.logits)?;
+            search.collect_fooled(&mut results, &seen.logits)?;
             if let Some(since) = checkpoints.passed() {
                 search.halve_where_stuck(self.options.rho * since as f64);
             }
         }
-        Ok(search.examples.put(&results, &search.best))
+        let best = search.examples.of(&results).where_self(&per_image(&search.fooled), &search.best);
+        Ok(search.examples.put(&results, &best))
     }
 
     /// Logits, losses and gradients, averaged over `eot` passes.
@@ -234,6 +238,10 @@ struct Search {
     /// Whether the step size was halved there, as a number.
     halved: Tensor,
     step_size: Tensor,
+    /// Whether some image was decided wrongly; only if it goes on after that.
+    fooled: Tensor,
+    /// Whether examples stay after they were decided wrongly.
+    goes_on: bool,
 }
 
 impl Search {
@@ -254,6 +262,8 @@ impl Search {
             // The first checkpoint asks for steps that raised the loss only.
             halved: losses.ones_like().to_kind(Kind::Bool),
             step_size: losses.full_like(step_size),
+            fooled: losses.zeros_like().to_kind(Kind::Bool),
+            goes_on: false,
         }
     }
 
@@ -293,15 +303,22 @@ impl Search {
     }
 
     /// Puts what is decided wrongly into `results`, and goes on with the rest.
-    fn drop_fooled(&mut self, results: &mut Tensor, logits: &Tensor) -> Result<()> {
-        let Some(rest) = remaining(&fooled(logits, &self.examples.labels)) else { return Ok(()) };
+    fn collect_fooled(&mut self, results: &mut Tensor, logits: &Tensor) -> Result<()> {
+        let wrong = fooled(logits, &self.examples.labels);
+        if self.goes_on {
+            let last = self.current.where_self(&per_image(&wrong), &self.examples.of(results));
+            *results = self.examples.put(results, &last);
+            self.fooled = self.fooled.logical_or(&wrong);
+            return Ok(());
+        }
+        let Some(rest) = remaining(&wrong) else { return Ok(()) };
         *results = self.examples.put(results, &self.current);
         self.examples = self.examples.at(&rest)?;
         self.goal = self.goal.at(&rest);
         let Self { current, previous, gradient, best, best_gradient, .. } = self;
         keep(&mut [current, previous, gradient, best, best_gradient], &rest);
-        let Self { best_loss, last_loss, raised, checked_loss, halved, step_size, .. } = self;
-        keep(&mut [best_loss, last_loss, raised, checked_loss, halved, step_size], &rest);
+        let Self { best_loss, last_loss, raised, checked_loss, halved, step_size, fooled, .. } = self;
+        keep(&mut [best_loss, last_loss, raised, checked_loss, halved, step_size, fooled], &rest);
         Ok(())
     }
 }

@@ -108,6 +108,11 @@ impl Goal {
         Self { targets, ..*self }
     }
 
+    /// The target classes, if there are any.
+    pub fn into_targets(self) -> Option<Tensor> {
+        self.targets
+    }
+
     /// What is to be raised, `[N]`.
     ///
     /// # Errors

@@ -39,7 +39,7 @@ pub fn targeted_dlr(logits: &Tensor, labels: &Tensor, targets: &Tensor) -> Tenso
 }
 
 /// The logit of each example's class.
-fn of_class(logits: &Tensor, classes: &Tensor) -> Tensor {
+pub fn of_class(logits: &Tensor, classes: &Tensor) -> Tensor {
     logits.gather(1, &classes.unsqueeze(1), false).squeeze_dim(1)
 }
 
@@ -91,7 +91,8 @@ mod tests {
         let logits = (example().0 * 100.0).to_kind(Kind::Float).set_requires_grad(true);
         let labels = Tensor::from_slice(&[1i64, 2]);
         let gradient = |loss: Tensor| {
-            let gradient = Tensor::run_backward(&[loss.sum(None::<Kind>)], &[&logits], false, false).remove(0);
+            let gradient =
+                Tensor::run_backward(&[loss.sum(None::<Kind>)], &[&logits], false, false).remove(0);
             gradient.abs().amax([1].as_slice(), false).min().double_value(&[])
         };
         assert_eq!(gradient(cross_entropy(&logits, &labels)), 0.0);

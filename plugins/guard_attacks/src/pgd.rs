@@ -75,7 +75,8 @@ impl Attack for Pgd {
         }
         let mut strongest = Strongest::clean(network, batch)?;
         for restart in 0..self.options.restarts {
-            let attacked = if self.options.early_stop { strongest.survivors()? } else { Examples::all(batch) };
+            let attacked =
+                if self.options.early_stop { strongest.survivors()? } else { Examples::all(batch) };
             if attacked.is_empty() {
                 break;
             }
