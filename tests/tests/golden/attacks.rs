@@ -152,7 +152,9 @@ impl Attacked {
         let _sizes = verify(&adversarial, &examples.images, &budget, attack.info(&context)?.guarantee)?;
         let mut passes = watched.logits();
         passes.push(model.eval_logits(&adversarial)?);
-        let path = passes.iter().map(|logits| mean_loss(logits, &examples)).collect::<Result<_>>()?;
+        // An attack that goes on with some of the examples has no path.
+        let passes = passes.iter().filter(|logits| logits.size()[0] == examples.len());
+        let path = passes.map(|logits| mean_loss(logits, &examples)).collect::<Result<_>>()?;
         Ok(Self { model, examples, budget, adversarial, path })
     }
 
