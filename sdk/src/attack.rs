@@ -24,6 +24,10 @@ pub enum Knowledge {
     BlackBox,
 }
 
+/// Prefix of the metric by which an attack that consists of several tells, in the order of its members and in every call, how
+/// many examples of the batch each member and those before it left: `member/apgd-ce`.
+pub const MEMBER_METRIC: &str = "member/";
+
 /// What the host knows of an attack before it runs.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default)]

@@ -5,7 +5,10 @@
 
 use guard_host::network::{Architecture, Convnet, Model, NetworkSpec, NormLayer};
 use guard_host::random::Streams;
-use guard_sdk::{Batch, Budget, Device, Kind, Network, Norm, Tensor, batch::norm_each};
+use guard_sdk::{
+    Batch, Budget, Device, Kind, Network, Norm, Tensor,
+    batch::{norm_each, per_image},
+};
 use guard_tests::Bench;
 use serde_json::{Value, json};
 
@@ -83,4 +86,123 @@ fn pgd_finds_it_from_the_image_and_from_a_random_start() {
     check("pgd", json!({ "steps": 4, "relative_step_size": 0.25, "random_start": false }), Norm::L2);
     // From a random start the way to the l2 ball's worst point is asymptotic.
     check("pgd", json!({ "steps": 400, "relative_step_size": 0.25 }), Norm::L2);
+}
+
+/// Labels that the network decides for, so that attacks have something to do.
+fn decided_rightly(model: &Model, images: &Tensor) -> Tensor {
+    model.eval_logits(images).expect("images that fit").argmax(-1, false)
+}
+
+fn interior_images() -> Tensor {
+    let uniform = Streams::new(4).uniform("images", &[6, 2, 4, 4], Kind::Double).expect("a shape");
+    uniform * (1.0 - 2.0 * EPSILON) + EPSILON
+}
+
+/// The budget is a little smaller than the distance to the boundary, so that the attack fails everywhere and returns the
+/// strongest image.
+fn check_strongest(options: Value, norm: Norm) {
+    let bench = Bench::new(&["guard_attacks"]);
+    let (model, images) = (linear(), interior_images());
+    let labels = decided_rightly(&model, &images);
+    let w = margin_gradient(&model, &labels);
+    let (slope, direction) = match norm {
+        Norm::Linf => (w.abs().flatten(1, -1).sum_dim_intlist(-1, false, Kind::Double), w.sign()),
+        Norm::L2 => (norm_each(&w), &w / per_image(&norm_each(&w))),
+    };
+    let distance = margins(&model, &images, &labels) / &slope;
+    let epsilon = (distance.min().double_value(&[]) * 0.99).min(EPSILON);
+    let ids = [0, 1, 2, 3, 4, 5];
+    let batch = Batch::pixels(&images, &labels, &ids);
+    let mut apgd = bench.attack("apgd", options.clone()).unwrap();
+    let budget = Budget { norm, epsilon };
+    let found = apgd.perturb(&bench.context(), &Network::lend(&model), &batch, &budget).unwrap();
+    let lost = margins(&model, &images, &labels) - margins(&model, &found, &labels);
+    let off = (lost / (&slope * epsilon) - 1.0).abs().max().double_value(&[]);
+    assert!(off < 1e-5, "{options}, {norm:?}: {off}");
+    let off = (&found - &images + direction * epsilon).abs().max().double_value(&[]);
+    // In l2 the margin's loss is of second order in the direction's.
+    assert!(off < if norm == Norm::Linf { 1e-9 } else { 5e-3 * epsilon }, "{options}, {norm:?}: {off}");
+}
+
+#[test]
+fn apgd_finds_the_strongest_perturbation_of_two_classes_with_cross_entropy() {
+    for norm in [Norm::Linf, Norm::L2] {
+        check_strongest(json!({ "steps": 400 }), norm);
+    }
+}
+
+/// With two classes the nearest wrongly decided image is the projection onto the boundary.
+fn check_smallest(attack: &str, options: Value, norm: Norm) {
+    let bench = Bench::new(&["guard_attacks"]);
+    let model = linear();
+    let images = interior_images();
+    let labels = decided_rightly(&model, &images);
+    let w = margin_gradient(&model, &labels);
+    let slope = match norm {
+        Norm::Linf => w.abs().flatten(1, -1).sum_dim_intlist(-1, false, Kind::Double),
+        Norm::L2 => norm_each(&w),
+    };
+    let nearest = margins(&model, &images, &labels) / slope;
+    let step = match norm {
+        Norm::Linf => w.sign() * per_image(&nearest),
+        Norm::L2 => &w / per_image(&norm_each(&w)) * per_image(&nearest),
+    };
+    let boundary = &images - step;
+    let inside = boundary.ge(0.0).logical_and(&boundary.le(1.0)).flatten(1, -1).all_dim(1, false);
+    assert!(inside.any().int64_value(&[]) == 1, "no boundary point is within the pixel range");
+    let ids = [0, 1, 2, 3, 4, 5];
+    let batch = Batch::pixels(&images, &labels, &ids);
+    let mut method = bench.attack(attack, options.clone()).unwrap();
+    let budget = Budget { norm, epsilon: 1.0 };
+    let found = method.perturb(&bench.context(), &Network::lend(&model), &batch, &budget).unwrap();
+    let delta = &found - &images;
+    let size = match norm {
+        Norm::Linf => delta.abs().flatten(1, -1).amax([-1].as_slice(), false),
+        Norm::L2 => norm_each(&delta),
+    };
+    assert!(
+        margins(&model, &found, &labels).max().double_value(&[]) < 0.0,
+        "{attack}: some are decided rightly"
+    );
+    let off = ((size / nearest - 1.0) * inside.to_kind(Kind::Double)).abs().max().double_value(&[]);
+    assert!(off < 1e-5, "{attack} {options}, {norm:?}: {off}");
+}
+
+#[test]
+fn fab_finds_the_smallest_perturbation() {
+    for norm in [Norm::Linf, Norm::L2] {
+        for targeted in [true, false] {
+            // Ending exactly on the boundary is a tie: a millionth beyond it is not.
+            check_smallest("fab", json!({ "targeted": targeted, "eta": 1.000001, "steps": 20 }), norm);
+        }
+    }
+}
+
+#[test]
+fn deepfool_finds_the_smallest_perturbation_in_one_step() {
+    for norm in [Norm::Linf, Norm::L2] {
+        check_smallest("deepfool", json!({ "overshoot": 1e-6, "steps": 1 }), norm);
+    }
+}
+
+#[test]
+fn cw_finds_the_smallest_perturbation() {
+    check_smallest_within("cw", json!({ "steps": 2000, "constant": 0.01, "learning_rate": 0.001 }), 0.02);
+}
+
+/// Adam on a penalty comes near the boundary, and not onto it.
+fn check_smallest_within(attack: &str, options: Value, tolerance: f64) {
+    let bench = Bench::new(&["guard_attacks"]);
+    let (model, images) = (linear(), interior_images());
+    let labels = decided_rightly(&model, &images);
+    let nearest = margins(&model, &images, &labels) / norm_each(&margin_gradient(&model, &labels));
+    let ids = [0, 1, 2, 3, 4, 5];
+    let batch = Batch::pixels(&images, &labels, &ids);
+    let mut method = bench.attack(attack, options.clone()).unwrap();
+    let budget = Budget { norm: Norm::L2, epsilon: 1.0 };
+    let found = method.perturb(&bench.context(), &Network::lend(&model), &batch, &budget).unwrap();
+    assert!(margins(&model, &found, &labels).max().double_value(&[]) < 0.0);
+    let excess = norm_each(&(&found - &images)) / &nearest - 1.0;
+    let median = excess.median().double_value(&[]);
+    assert!((0.0..tolerance).contains(&median), "{attack} {options}: {median}");
 }

@@ -188,7 +188,11 @@ fn an_unknown_method_gets_the_nearest_name_as_a_suggestion() {
         assert_eq!(error.help.as_deref(), Some("did you mean `curvature`?"));
     }
     let error = bench.attack("square", json!({})).err().unwrap();
-    assert_eq!(error.help.as_deref(), Some("there are: fgsm, pgd"), "nothing is near");
+    assert_eq!(
+        error.help.as_deref(),
+        Some("there are: apgd, autoattack, cw, deepfool, ensemble, fab, fgsm, mim, noise, pgd, square"),
+        "nothing is near"
+    );
 }
 
 #[test]

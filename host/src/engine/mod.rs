@@ -22,8 +22,8 @@ mod training_loss;
 
 pub use distill::{Distiller, ImageGroup, Stopped, SyntheticSet};
 pub use evaluate::{
-    AttackResult, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Flag, Keep, PROBE_ATTACKS,
-    UnderThreat, accuracy, count,
+    AttackResult, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Flag, Keep, Member,
+    PROBE_ATTACKS, UnderThreat, accuracy, count,
 };
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;

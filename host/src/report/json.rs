@@ -1,6 +1,6 @@
 //! Results as JSON, accuracies as fractions; `results.json` and `--format json`.
 
-use crate::engine::{Evaluation, RunResults, UnderThreat, accuracy, count};
+use crate::engine::{Evaluation, Member, RunResults, UnderThreat, accuracy, count};
 use serde_json::{Value, json};
 
 /// All results of a run.
@@ -38,7 +38,11 @@ pub fn evaluation_json(dataset: &str, images: usize, evaluation: &Evaluation) ->
         let attacks = threat.map_or(&[][..], |threat| &threat.attacks).iter().map(|attack| {
             let mut figures = right(&attack.correct);
             figures["name"] = json!(attack.name);
-            figures["members"] = json!([]);
+            let member = |member: &Member| {
+                let accuracy = member.correct as f64 / images.max(1) as f64;
+                json!({ "name": member.name, "correct": member.correct, "accuracy": accuracy })
+            };
+            figures["members"] = attack.members.iter().map(member).collect();
             if let Some(size) = attack.median_size(&evaluation.clean) {
                 figures["median_size"] = json!(size);
             }

@@ -1,7 +1,7 @@
 //! The table on stdout.
 
 use super::summary::Summary;
-use crate::engine::{Evaluation, accuracy, count};
+use crate::engine::{Evaluation, UnderThreat, accuracy, count};
 use comfy_table::{CellAlignment, Table, presets};
 use guard_sdk::{Budget, Norm};
 use std::fmt::Write;
@@ -53,6 +53,13 @@ pub fn evaluation_table(dataset: &str, images: usize, evaluation: &Evaluation) -
     let attacks = threats.first().map_or(&[][..], |threat| &threat.attacks);
     for (index, attack) in attacks.iter().enumerate() {
         row(&attack.name, threats.iter().map(|threat| cell(&threat.attacks[index].correct)).collect());
+        for (place, member) in attack.members.iter().enumerate() {
+            let left = |threat: &UnderThreat| {
+                let right = threat.attacks[index].members.get(place).map_or(0, |member| member.correct);
+                format!("{:.2} ({right})", 100.0 * right as f64 / images.max(1) as f64)
+            };
+            row(&format!("… after {}", member.name), threats.iter().map(left).collect());
+        }
     }
     if attacks.len() > 1 {
         row("worst case", threats.iter().map(|threat| cell(&evaluation.worst_case(threat))).collect());

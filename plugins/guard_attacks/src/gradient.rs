@@ -1,26 +1,60 @@
-//! The ascent direction that all gradient attacks start from.
+//! Losses and input gradients, and the steps that gradient attacks take along them.
 
+use crate::goal::Goal;
 use guard_sdk::{
     Batch, Budget, Kind, Network, Norm, Result, Tensor,
-    autograd::{Graph, grad},
+    autograd::{Graph, grad, no_grad},
     batch::{norm_each, per_image},
 };
 
-/// ∇ₓ of each example's cross-entropy at `images`, and the losses `[N]`: one forward and one input backward.
-pub fn of_cross_entropy(network: &Network, batch: &Batch, images: &Tensor) -> Result<(Tensor, Tensor)> {
+/// What is known of images after a pass, without graph.
+pub struct Seen {
+    /// `[N,K]`.
+    pub logits: Tensor,
+    /// What the goal raises, `[N]`.
+    pub losses: Tensor,
+    /// Its gradient to the images, `[N,C,H,W]`; 0 where it is not finite.
+    pub gradient: Tensor,
+}
+
+/// Logits, losses and input gradients at `images`: one forward and one input backward.
+pub fn see(network: &Network, batch: &Batch, goal: &Goal, images: &Tensor) -> Result<Seen> {
     let images = images.detach().set_requires_grad(true);
-    let losses = batch.cross_entropy_each(&network.logits(&images)?)?;
+    let logits = network.logits(&images)?;
+    let losses = goal.each(batch, &logits)?;
     let gradient = grad(&losses.sum(None::<Kind>), &[&images], Graph::Free)?.remove(0);
-    Ok((gradient, losses.detach()))
+    Ok(Seen { logits: logits.detach(), losses: losses.detach(), gradient: finite(&gradient) })
+}
+
+/// Logits and losses at `images`: one forward.
+pub fn look(network: &Network, batch: &Batch, goal: &Goal, images: &Tensor) -> Result<(Tensor, Tensor)> {
+    no_grad(|| {
+        let logits = network.logits(images)?;
+        let losses = goal.each(batch, &logits)?;
+        Ok((logits, losses))
+    })
+}
+
+/// 0 in the place of what is not finite: the sign of NaN differs between devices.
+pub fn finite(gradient: &Tensor) -> Tensor {
+    gradient.nan_to_num(0.0, 0.0, 0.0)
+}
+
+/// Whether the decisions are wrong, `[N]`.
+pub fn fooled(logits: &Tensor, labels: &Tensor) -> Tensor {
+    logits.argmax(-1, false).ne_tensor(labels)
 }
 
 /// The steepest step of length 1 in the budget's norm: the sign, or g / ‖g‖₂ (0 where g is 0).
 pub fn steepest(gradient: &Tensor, budget: &Budget) -> Tensor {
     match budget.norm {
         Norm::Linf => gradient.sign(),
-        Norm::L2 => {
-            let norm = norm_each(gradient);
-            gradient / per_image(&norm.where_self(&norm.gt(0.0), &norm.ones_like()))
-        }
+        Norm::L2 => unit(gradient),
     }
+}
+
+/// g / ‖g‖₂ per example, 0 where g is 0.
+pub fn unit(gradient: &Tensor) -> Tensor {
+    let norm = norm_each(gradient);
+    gradient / per_image(&norm.where_self(&norm.gt(0.0), &norm.ones_like()))
 }

@@ -1,11 +1,13 @@
 //! PGD (Madry et al., ICLR 2018, arXiv 1706.06083) in the linf and l2 ball.
 
-use crate::gradient;
-use guard_sdk::{
-    Attack, Batch, Budget, Method, Network, Norm, Result, Services, Step, Tensor,
-    autograd::no_grad,
-    batch::{norm_each, per_image},
+use crate::{
+    ball,
+    examples::{Examples, keep, remaining},
+    goal::{Goal, Loss, Target},
+    gradient::{fooled, see, steepest},
+    strongest::Strongest,
 };
+use guard_sdk::{Attack, Batch, Budget, Error, Method, Network, Result, Services, Step, Tensor};
 
 /// Options of `pgd`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
@@ -22,15 +24,30 @@ pub struct PgdOptions {
     /// Number of random starts; an example keeps one that is decided wrongly, or else the one with the highest loss.
     #[schemars(range(min = 1))]
     pub restarts: u64,
+    /// What the steps raise.
+    pub loss: Loss,
+    /// The class that the steps aim at; a wrong decision counts, whichever class it is for.
+    pub target: Target,
+    /// Keep an example's first image that is decided wrongly and go on with the others only: cheaper, and never weaker as
+    /// an evaluation; adversarial training wants the last image.
+    pub early_stop: bool,
 }
 
 impl Default for PgdOptions {
     fn default() -> Self {
-        Self { steps: 10, relative_step_size: 0.25, random_start: true, restarts: 1 }
+        Self {
+            steps: 10,
+            relative_step_size: 0.25,
+            random_start: true,
+            restarts: 1,
+            loss: Loss::Ce,
+            target: Target::None,
+            early_stop: false,
+        }
     }
 }
 
-/// Projected gradient ascent on each example's cross-entropy.
+/// Projected gradient ascent on each example's loss. Returns the last image, or what `early_stop` and `restarts` say.
 pub struct Pgd {
     options: PgdOptions,
 }
@@ -41,82 +58,73 @@ impl Method for Pgd {
 
     fn new(options: PgdOptions, _: &Services) -> Result<Self> {
         if options.restarts > 1 && !options.random_start {
-            return Err(guard_sdk::Error::option(
-                "/restarts",
-                "restarts from the image itself are all the same",
-            )
-            .help("set `random_start = true` or `restarts = 1`"));
+            return Err(Error::option("/restarts", "restarts from the image itself are all the same")
+                .help("set `random_start = true` or `restarts = 1`"));
         }
         Ok(Self { options })
     }
 }
 
 impl Attack for Pgd {
-    /// Passes: `steps` forwards and input backwards per restart, one more forward per restart if there are several.
+    /// Passes: `steps` forwards and input backwards per restart; if there are several, one more forward for each and one
+    /// for the clean images.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
-        let mut best = self.ascend(step, network, batch, budget, 0)?;
+        let goal = Goal::aimed(self.options.loss, self.options.target, step, network, batch)?;
         if self.options.restarts == 1 {
-            return Ok(best);
+            return self.ascend(step, network, batch, goal, budget, 0);
         }
-        let (mut fooled, mut highest) = judge(network, batch, &best)?;
-        for restart in 1..self.options.restarts {
-            let candidate = self.ascend(step, network, batch, budget, restart)?;
-            let (fools, losses) = judge(network, batch, &candidate)?;
-            // A wrong decision counts for more than a high loss; among equals the loss decides.
-            let better = losses.gt_tensor(&highest).logical_and(&fools.eq_tensor(&fooled));
-            let better = better.logical_or(&fools.logical_and(&fooled.logical_not()));
-            best = candidate.where_self(&per_image(&better), &best);
-            highest = losses.where_self(&better, &highest);
-            fooled = fools.logical_or(&fooled);
+        let mut strongest = Strongest::clean(network, batch)?;
+        for restart in 0..self.options.restarts {
+            let attacked =
+                if self.options.early_stop { strongest.survivors()? } else { Examples::all(batch) };
+            if attacked.is_empty() {
+                break;
+            }
+            let goal = goal.at(&attacked.rows);
+            let candidates = self.ascend(step, network, &attacked.batch(), goal, budget, restart)?;
+            strongest.offer(network, &attacked, &candidates, budget)?;
         }
-        Ok(best)
+        Ok(strongest.images)
     }
 }
 
 impl Pgd {
+    /// The images after one restart.
     fn ascend(
         &self,
         step: &Step,
         network: &Network,
         batch: &Batch,
+        mut goal: Goal,
         budget: &Budget,
         restart: u64,
     ) -> Result<Tensor> {
         let step_size = self.options.relative_step_size * budget.epsilon;
         let mut adversarial = match self.options.random_start {
             true => {
-                budget.project(&(batch.images + random_in_ball(step, batch, budget, restart)?), batch.images)
+                let start = ball::inside(step, "start", restart, batch, budget)?;
+                budget.project(&(batch.images + start), batch.images)
             }
             false => batch.images.detach(),
         };
+        let mut examples = Examples::all(batch);
+        let mut results = adversarial.shallow_clone();
         for _ in 0..self.options.steps {
             step.services.check_cancelled()?;
-            let (gradient, _) = gradient::of_cross_entropy(network, batch, &adversarial)?;
+            let mut seen = see(network, &examples.batch(), &goal, &adversarial)?;
+            let fools = || fooled(&seen.logits, &examples.labels);
+            if let Some(rest) = self.options.early_stop.then(|| remaining(&fools())).flatten() {
+                results = examples.put(&results, &adversarial);
+                (examples, goal) = (examples.at(&rest)?, goal.at(&rest));
+                keep(&mut [&mut adversarial, &mut seen.gradient], &rest);
+                if examples.is_empty() {
+                    break;
+                }
+            }
             // One ascent step, then back into the ball and the pixel range.
-            let stepped = &adversarial + gradient::steepest(&gradient, budget) * step_size;
-            adversarial = budget.project(&stepped, batch.images);
+            let stepped = &adversarial + steepest(&seen.gradient, budget) * step_size;
+            adversarial = budget.project(&stepped, &examples.images);
         }
-        Ok(adversarial)
-    }
-}
-
-/// Whether each image is decided wrongly, and its loss, both `[N]`.
-fn judge(network: &Network, batch: &Batch, images: &Tensor) -> Result<(Tensor, Tensor)> {
-    no_grad(|| {
-        let logits = network.logits(images)?;
-        Ok((logits.argmax(-1, false).ne_tensor(batch.labels), batch.cross_entropy_each(&logits)?))
-    })
-}
-
-/// Uniform in the linf ball; in the l2 ball a uniform direction with a length uniform on [0, ε).
-fn random_in_ball(step: &Step, batch: &Batch, budget: &Budget, restart: u64) -> Result<Tensor> {
-    let shape = &batch.images.size()[1..];
-    match budget.norm {
-        Norm::Linf => Ok((step.uniform("start", restart, batch, shape)? * 2.0 - 1.0) * budget.epsilon),
-        Norm::L2 => {
-            let direction = step.normal("start.direction", restart, batch, shape)?;
-            let length = step.uniform("start.length", restart, batch, &[])? * budget.epsilon;
-            Ok(&direction * per_image(&(length / norm_each(&direction))))
-        }
+        Ok(examples.put(&results, &adversarial))
     }
 }

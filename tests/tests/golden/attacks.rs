@@ -9,7 +9,7 @@ use crate::{
     host::{Draws, Host, Watched},
     index::Dtype,
 };
-use guard_host::{network::Model, plugin::verify};
+use guard_host::{network::Model, plugin::verify, random::RandomSource};
 use guard_sdk::{
     Budget, Kind, Network, Norm, Pass, Result, Tensor,
     autograd::{Graph, grad},
@@ -67,6 +67,30 @@ pub fn pgd_l2(checks: &mut Checks) -> Result<()> {
     attacked.compare(checks)
 }
 
+/// `atk_mifgsm*`: torchattacks' MIFGSM, which is per example.
+pub fn mim(checks: &mut Checks) -> Result<()> {
+    let relative_step_size = checks.case.number("alpha")? / checks.case.number("eps")?;
+    let (steps, decay) = (checks.case.count("steps")?, checks.case.number("decay")?);
+    let options = json!({ "steps": steps, "relative_step_size": relative_step_size, "decay": decay });
+    Attacked::run(checks, "mim", &options, Norm::Linf, Draws::default())?.compare_along_signs(checks)
+}
+
+/// `atk_mim_sample*`: GUARD's steps with per-example norms.
+pub fn mim_per_example(checks: &mut Checks) -> Result<()> {
+    mim_in_steps_of_epsilon(checks, json!(null))
+}
+
+/// `atk_mim_guard*`: GUARD's steps with the whole batch's norm.
+pub fn mim_of_guard(checks: &mut Checks) -> Result<()> {
+    mim_in_steps_of_epsilon(checks, json!("guard"))
+}
+
+fn mim_in_steps_of_epsilon(checks: &mut Checks, compat: Value) -> Result<()> {
+    let (steps, decay) = (checks.case.count("iters")?, checks.case.number("decay")?);
+    let options = json!({ "steps": steps, "relative_step_size": 1.0, "decay": decay, "compat": compat });
+    Attacked::run(checks, "mim", &options, Norm::Linf, Draws::default())?.compare_along_signs(checks)
+}
+
 fn options(checks: &Checks, random_start: bool) -> Result<Value> {
     let relative_step_size = checks.case.number("alpha")? / checks.case.number("eps")?;
     let steps = checks.case.count("steps")?;
@@ -95,25 +119,32 @@ fn mean_loss(logits: &Tensor, examples: &Examples) -> Result<f64> {
     Ok(examples.batch().cross_entropy_each(logits)?.mean(logits.kind()).double_value(&[]))
 }
 
-fn right(logits: &Tensor, examples: &Examples) -> Tensor {
+pub fn right(logits: &Tensor, examples: &Examples) -> Tensor {
     logits.argmax(-1, false).eq_tensor(&examples.labels)
 }
 
 /// A case's images after the attack.
-struct Attacked {
+pub struct Attacked {
     model: Model,
-    examples: Examples,
+    pub examples: Examples,
     budget: Budget,
-    adversarial: Tensor,
+    pub adversarial: Tensor,
     /// The mean loss before each step, and after the last.
     path: Vec<f64>,
 }
 
 impl Attacked {
-    fn run(checks: &mut Checks, method: &str, options: &Value, norm: Norm, draws: Draws) -> Result<Self> {
+    pub fn run(
+        checks: &mut Checks,
+        method: &str,
+        options: &Value,
+        norm: Norm,
+        random: impl RandomSource + 'static,
+    ) -> Result<Self> {
         let (model, examples) = (checks.model()?, checks.examples()?);
-        let budget = Budget { norm, epsilon: checks.case.number("eps")? };
-        let host = Host::new(&["guard_attacks"], draws)?;
+        // Those that look for the smallest perturbation have no ε.
+        let budget = Budget { norm, epsilon: checks.case.number("eps").unwrap_or(1.0) };
+        let host = Host::new(&["guard_attacks"], random)?;
         let context = host.context("evaluate");
         let mut attack = host.plugins.attack(&context, method, method, options)?;
         let watched = Watched::new(model.frozen());
@@ -121,8 +152,27 @@ impl Attacked {
         let _sizes = verify(&adversarial, &examples.images, &budget, attack.info(&context)?.guarantee)?;
         let mut passes = watched.logits();
         passes.push(model.eval_logits(&adversarial)?);
-        let path = passes.iter().map(|logits| mean_loss(logits, &examples)).collect::<Result<_>>()?;
+        // An attack that goes on with some of the examples has no path.
+        let passes = passes.iter().filter(|logits| logits.size()[0] == examples.len());
+        let path = passes.map(|logits| mean_loss(logits, &examples)).collect::<Result<_>>()?;
         Ok(Self { model, examples, budget, adversarial, path })
+    }
+
+    /// Puts the clean image in the place of one that is still decided rightly: torchattacks returns that, and the product
+    /// the strongest image found. What the attack did there is then compared by its flag alone.
+    pub fn clean_where_it_failed(mut self) -> Result<Self> {
+        let right = right(&self.model.eval_logits(&self.adversarial)?, &self.examples);
+        self.adversarial = self.examples.images.where_self(&per_image(&right), &self.adversarial);
+        Ok(self)
+    }
+
+    /// The clean image, too, in the place of one beyond the budget.
+    pub fn clean_beyond_budget(mut self) -> Self {
+        let size =
+            (&self.adversarial - &self.examples.images).abs().flatten(1, -1).amax([-1].as_slice(), false);
+        let beyond = per_image(&size.gt(self.budget.epsilon));
+        self.adversarial = self.examples.images.where_self(&beyond, &self.adversarial);
+        self
     }
 
     /// torchattacks' PGDL2 from `start`, with its constant in the division.
@@ -144,7 +194,7 @@ impl Attacked {
     }
 
     /// An attack whose images are a smooth function of the network.
-    fn compare(&self, checks: &mut Checks) -> Result<()> {
+    pub fn compare(&self, checks: &mut Checks) -> Result<()> {
         let measured = self.measure(checks)?;
         checks.compare("adv", &self.adversarial, Smooth);
         checks.compare("logits_adv", &measured.logits, Smooth);
@@ -155,7 +205,7 @@ impl Attacked {
     }
 
     /// An attack that steps along signs.
-    fn compare_along_signs(&self, checks: &mut Checks) -> Result<()> {
+    pub fn compare_along_signs(&self, checks: &mut Checks) -> Result<()> {
         let measured = self.measure(checks)?;
         checks.compare("loss_path", &Tensor::from_slice(&self.path), Path);
         checks.compare("linf", &measured.linf, Path);
@@ -167,7 +217,7 @@ impl Attacked {
     }
 
     /// What is recorded of the images, with the flags compared.
-    fn measure(&self, checks: &mut Checks) -> Result<Measured> {
+    pub fn measure(&self, checks: &mut Checks) -> Result<Measured> {
         let logits = self.model.eval_logits(&self.adversarial)?;
         let right = right(&logits, &self.examples);
         checks.compare("success", &right.logical_not(), Exact);
@@ -196,8 +246,8 @@ impl Attacked {
     }
 }
 
-struct Measured {
-    logits: Tensor,
-    linf: Tensor,
-    l2: Tensor,
+pub struct Measured {
+    pub logits: Tensor,
+    pub linf: Tensor,
+    pub l2: Tensor,
 }

@@ -17,16 +17,16 @@ use std::{any::Any, sync::Mutex};
 pub struct Host {
     pub plugins: Plugins,
     pub recording: Recording,
-    pub draws: Draws,
+    pub random: Box<dyn RandomSource>,
 }
 
 impl Host {
-    pub fn new(names: &[&str], draws: Draws) -> Result<Self> {
+    pub fn new(names: &[&str], random: impl RandomSource + 'static) -> Result<Self> {
         let plugins = Plugins::new(Locator::from_environment());
         for name in names {
             plugins.load(name)?;
         }
-        Ok(Self { plugins, recording: Recording::default(), draws })
+        Ok(Self { plugins, recording: Recording::default(), random: Box::new(random) })
     }
 
     pub fn context<'a>(&'a self, stage: &'a str) -> Context<'a> {
@@ -34,7 +34,7 @@ impl Host {
             stage,
             iteration: 0,
             iterations: 1,
-            random: &self.draws,
+            random: self.random.as_ref(),
             recorder: &self.recording,
             plugins: &self.plugins,
             device: Device::Cpu,

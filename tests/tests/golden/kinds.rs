@@ -1,6 +1,9 @@
 //! The kinds of cases, and what checks each.
 
-use crate::{attacks, basic, checks::Checks, curvature, gradient_norm, mix, schedule, sre2l};
+use crate::{
+    attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, minimum_norm, mix, robustness,
+    schedule, sre2l,
+};
 use guard_sdk::Result;
 
 /// Computes a case and compares it; deviations are in the checks, an error means that it could not be computed.
@@ -37,6 +40,19 @@ pub fn check(kind: &str) -> Option<Check> {
         "atk_fgsm" => attacks::fgsm,
         "atk_pgd" => attacks::pgd,
         "atk_pgdl2" => attacks::pgd_l2,
+        "atk_mifgsm" => attacks::mim,
+        "atk_mim_sample" => attacks::mim_per_example,
+        "atk_mim_guard" => attacks::mim_of_guard,
+        "atk_apgd_ce" | "atk_apgd_ce100" | "atk_apgd_ce_l2" => auto_attack::apgd_ce,
+        "atk_apgd_dlr" => auto_attack::apgd_dlr,
+        "atk_apgdt" => auto_attack::apgd_targeted,
+        "atk_square" => auto_attack::square,
+        "atk_autoattack" => auto_attack::all,
+        "atk_fab" => minimum_norm::fab,
+        "atk_fabt" => minimum_norm::fab_targeted,
+        "atk_cw_c1" | "atk_cw_c1e-4" => minimum_norm::cw,
+        "atk_deepfool" => minimum_norm::deepfool,
+        "robust_dist" => robustness::check,
         _ => return None,
     })
 }

@@ -5,6 +5,7 @@
 //! trial for each case of a known kind, one ignored trial for each kind that is not known yet.
 
 mod attacks;
+mod auto_attack;
 mod basic;
 mod checks;
 mod curvature;
@@ -12,8 +13,11 @@ mod gradient_norm;
 mod host;
 mod index;
 mod kinds;
+mod minimum_norm;
 mod mix;
 mod network;
+mod replay;
+mod robustness;
 mod schedule;
 mod sre2l;
 mod tally;

@@ -81,6 +81,7 @@ mod tests {
             sizes: vec![0.0; 1000],
             minimum_norm: false,
             knowledge,
+            members: Vec::new(),
         };
         UnderThreat {
             budget: Budget { norm: Norm::Linf, epsilon },

@@ -5,12 +5,15 @@
 
 mod eval_only;
 mod flags;
+mod members;
 mod probes;
 
 pub use eval_only::EvalOnly;
 pub use flags::Flag;
+pub use members::Member;
 pub use probes::PROBE_ATTACKS;
 
+use self::members::MemberRecorder;
 use crate::{
     data::{Loaded, Split, View},
     plugin::{Context, Hosted, limit, verify},
@@ -47,6 +50,8 @@ pub struct AttackResult {
     pub minimum_norm: bool,
     /// What the attack sees of the network.
     pub knowledge: Knowledge,
+    /// What its members left one after the other, if it has any.
+    pub members: Vec<Member>,
 }
 
 impl AttackResult {
@@ -194,7 +199,10 @@ impl Evaluator<'_> {
                 sizes: vec![0.0; clean.len()],
                 minimum_norm: info.guarantee == Guarantee::MinimumNorm,
                 knowledge: info.knowledge,
+                members: Vec::new(),
             };
+            let recorder = MemberRecorder::new(context.recorder, &attack.name);
+            let context = &Context { recorder: &recorder, ..*context };
             let lists = attackable.chunks(self.batch_size).map(<[i64]>::to_vec).collect();
             for (index, batch) in self.split.batches(lists, View::plain()).enumerate() {
                 self.observer.iteration(number as u64 * batches + index as u64, total);
@@ -208,6 +216,7 @@ impl Evaluator<'_> {
                     result.sizes[*id as usize] = size;
                 }
             }
+            result.members = recorder.members();
             results.push(result);
         }
         Ok(UnderThreat { budget: *budget, attacks: results })

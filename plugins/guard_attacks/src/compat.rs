@@ -1,0 +1,9 @@
+//! What released code does differently, to reproduce numbers that were taken with it.
+
+/// Whose numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Compat {
+    /// The torchattacks package, 3.5.1.
+    Torchattacks,
+}

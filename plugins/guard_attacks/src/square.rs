@@ -1,0 +1,146 @@
+//! Square Attack (Andriushchenko et al., ECCV 2020, arXiv 1912.00049): random search over square-shaped changes, without
+//! gradients. What a query changes is in `square/linf.rs` and `square/l2.rs`.
+
+mod l2;
+mod linf;
+
+use crate::{
+    compat::Compat,
+    examples::{Examples, keep, remaining},
+    goal::{Goal, Loss},
+    gradient::{fooled, look},
+    strongest::Strongest,
+};
+use guard_sdk::{
+    Attack, AttackInfo, Batch, Budget, Method, Network, Norm, Result, Services, Step, Tensor,
+    attack::Knowledge, batch::per_image,
+};
+
+/// Options of `square`.
+#[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SquareOptions {
+    /// Number of queries per example and restart.
+    #[schemars(range(min = 1))]
+    pub queries: u64,
+    /// p, the share of pixels that the first squares change.
+    #[schemars(extend("exclusiveMinimum" = 0.0), range(max = 1.0))]
+    pub initial_share: f64,
+    /// Number of runs.
+    #[schemars(range(min = 1))]
+    pub restarts: u64,
+    /// Stretch or shrink the schedule of p, made for 10 000 queries, to the number of queries.
+    pub rescale_schedule: bool,
+    /// Computes what released code computes: positions leave out the last row and column, and the schedule is rescaled.
+    pub compat: Option<Compat>,
+}
+
+impl Default for SquareOptions {
+    fn default() -> Self {
+        Self { queries: 5000, initial_share: 0.8, restarts: 1, rescale_schedule: false, compat: None }
+    }
+}
+
+/// Random search on the margin. Attacks what is decided rightly, and each example only until it is decided wrongly; where
+/// that fails, returns the image with the smallest margin.
+pub struct Square {
+    options: SquareOptions,
+}
+
+impl Method for Square {
+    type Options = SquareOptions;
+    const NAME: &'static str = "square";
+
+    fn new(options: SquareOptions, _: &Services) -> Result<Self> {
+        Ok(Self { options })
+    }
+}
+
+impl Attack for Square {
+    fn info(&self) -> AttackInfo {
+        AttackInfo { knowledge: Knowledge::BlackBox, ..AttackInfo::default() }
+    }
+
+    /// Passes: one forward for the clean images; for the survivors of each restart `queries + 2` forwards.
+    fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+        let mut strongest = Strongest::clean(network, batch)?;
+        for restart in 0..self.options.restarts {
+            let survivors = strongest.survivors()?;
+            if survivors.is_empty() {
+                break;
+            }
+            let candidates = self.search(step, network, &survivors.batch(), budget, restart)?;
+            strongest.offer(network, &survivors, &candidates, budget)?;
+        }
+        Ok(strongest.images)
+    }
+}
+
+impl Square {
+    fn search(
+        &self,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+        restart: u64,
+    ) -> Result<Tensor> {
+        let goal = Goal::untargeted(Loss::Margin, network)?;
+        let mut examples = Examples::all(batch);
+        let mut best = match budget.norm {
+            Norm::Linf => linf::stripes(step, batch, budget, restart)?,
+            Norm::L2 => l2::tiles(step, batch, budget, restart)?,
+        };
+        let (logits, mut margins) = look(network, batch, &goal, &best)?;
+        let mut fools = fooled(&logits, batch.labels);
+        let mut results = best.shallow_clone();
+        for query in 0..self.options.queries {
+            if let Some(rest) = remaining(&fools) {
+                results = examples.put(&results, &best);
+                examples = examples.at(&rest)?;
+                keep(&mut [&mut best, &mut margins], &rest);
+            }
+            if examples.is_empty() {
+                return Ok(results);
+            }
+            step.services.check_cancelled()?;
+            if query % 100 == 0 {
+                let done = (restart * self.options.queries + query) as f64;
+                step.services.progress(done / (self.options.restarts * self.options.queries) as f64);
+            }
+            let number = restart * self.options.queries + query;
+            let (side, attacked) = (self.side(query, batch), examples.batch());
+            let slip = i64::from(self.options.compat.is_none());
+            let candidates = match budget.norm {
+                Norm::Linf => linf::change(step, &attacked, budget, &best, number, side, slip)?,
+                Norm::L2 => l2::change(step, &attacked, budget, &best, number, side, slip)?,
+            };
+            let (logits, found) = look(network, &attacked, &goal, &candidates)?;
+            fools = fooled(&logits, &examples.labels);
+            let better = found.gt_tensor(&margins).logical_or(&fools);
+            best = candidates.where_self(&per_image(&better), &best);
+            margins = found.where_self(&better, &margins);
+        }
+        Ok(examples.put(&results, &best))
+    }
+
+    /// The side of a query's square in pixels.
+    fn side(&self, query: u64, batch: &Batch) -> f64 {
+        let size = batch.images.size();
+        let rescaled = self.options.rescale_schedule || self.options.compat.is_some();
+        let at = if rescaled { query * 10_000 / self.options.queries } else { query };
+        let halvings = [10, 50, 200, 500, 1000, 2000, 4000, 6000, 8000].iter().filter(|&&after| at > after);
+        let share = self.options.initial_share / f64::from(1u32 << halvings.count());
+        (share * (size[2] * size[3]) as f64).sqrt()
+    }
+}
+
+/// ⌊u · n⌋ as int64, for u uniform on [0,1).
+fn whole(uniform: &Tensor, n: i64) -> Tensor {
+    (uniform * n as f64).floor().clamp(0.0, (n - 1).max(0) as f64).to_kind(guard_sdk::Kind::Int64)
+}
+
+/// −1 or 1 with equal chances, for u uniform on [0,1).
+fn sign(uniform: &Tensor) -> Tensor {
+    (uniform * 2.0 - 1.0).sign()
+}
