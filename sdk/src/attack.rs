@@ -38,6 +38,9 @@ pub struct AttackInfo {
     pub norms: Vec<Norm>,
     /// What it sees of the network; evaluations flag a black-box attack that beats the white-box ones.
     pub knowledge: Knowledge,
+    /// Why its numbers are not to be believed, if the attack itself knows, such as a mode that repeats what faulty code computes;
+    /// printed beside them.
+    pub caveat: Option<String>,
 }
 
 impl Default for AttackInfo {
@@ -46,6 +49,7 @@ impl Default for AttackInfo {
             guarantee: Guarantee::Bounded,
             norms: vec![Norm::Linf, Norm::L2],
             knowledge: Knowledge::WhiteBox,
+            caveat: None,
         }
     }
 }

@@ -134,6 +134,7 @@ mod tests {
             sizes: vec![0.0; 3],
             minimum_norm: false,
             knowledge: Knowledge::WhiteBox,
+            caveat: None,
             members: Vec::new(),
         };
         let threat = UnderThreat {

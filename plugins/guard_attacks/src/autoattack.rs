@@ -9,7 +9,7 @@ use crate::{
     square::{Square, SquareOptions},
     strongest::Strongest,
 };
-use guard_sdk::{Attack, Batch, Budget, Error, Method, Network, Result, Services, Step, Tensor};
+use guard_sdk::{Attack, AttackInfo, Batch, Budget, Error, Method, Network, Result, Services, Step, Tensor};
 
 /// Which attacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
@@ -72,6 +72,7 @@ pub struct AutoAttackOptions {
 /// The worst case per example over the parts. Where all fail, returns the image with the highest cross-entropy.
 pub struct AutoAttack {
     members: Vec<(Member, Parts)>,
+    compat: Option<Compat>,
 }
 
 /// A part, ready to run.
@@ -99,11 +100,21 @@ impl Method for AutoAttack {
             Version::Custom => options.attacks.clone(),
         };
         let make = |member| Ok((member, Parts::new(member, &options, services)?));
-        Ok(Self { members: members.into_iter().map(make).collect::<Result<_>>()? })
+        Ok(Self { members: members.into_iter().map(make).collect::<Result<_>>()?, compat: options.compat })
     }
 }
 
 impl Attack for AutoAttack {
+    fn info(&self) -> AttackInfo {
+        AttackInfo {
+            caveat: Compat::caveat(
+                self.compat,
+                "runs 10 steps where the official AutoAttack runs 100: accuracy is overestimated",
+            ),
+            ..AttackInfo::default()
+        }
+    }
+
     /// Passes: those of the parts on the survivors; one forward for each of them and one for the clean images.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
         let mut strongest = Strongest::clean(network, batch)?;

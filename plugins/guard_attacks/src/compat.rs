@@ -7,3 +7,10 @@ pub enum Compat {
     /// The torchattacks package, 3.5.1.
     Torchattacks,
 }
+
+impl Compat {
+    /// What to print beside a number that was taken so.
+    pub fn caveat(compat: Option<Self>, what: &str) -> Option<String> {
+        compat.map(|Self::Torchattacks| format!("repeats torchattacks 3.5.1, which {what}"))
+    }
+}

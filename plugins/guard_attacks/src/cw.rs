@@ -93,7 +93,15 @@ impl Method for Cw {
 
 impl Attack for Cw {
     fn info(&self) -> AttackInfo {
-        AttackInfo { guarantee: Guarantee::MinimumNorm, norms: vec![Norm::L2], ..AttackInfo::default() }
+        AttackInfo {
+            guarantee: Guarantee::MinimumNorm,
+            norms: vec![Norm::L2],
+            caveat: Compat::caveat(
+                self.options.compat,
+                "masks the true logit with 0 instead of leaving it out, and searches no constant",
+            ),
+            ..AttackInfo::default()
+        }
     }
 
     /// Passes: one forward for the clean images, then `search_steps · steps` forwards and input backwards, fewer where

@@ -58,6 +58,11 @@ impl Method for Mim {
 }
 
 impl Attack for Mim {
+    fn info(&self) -> AttackInfo {
+        let caveat = "repeats GUARD's script, where an example's result depends on its batch mates";
+        AttackInfo { caveat: self.options.compat.map(|_| caveat.into()), ..AttackInfo::default() }
+    }
+
     /// Passes: `steps` forwards and input backwards.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
         let MimOptions { steps, relative_step_size, decay, loss, target, compat } = self.options;

@@ -24,6 +24,11 @@ const BLACK_BOX_MARGIN: f64 = 0.002;
 /// The flags that need no further attack.
 pub(super) fn of_results(evaluation: &Evaluation) -> Vec<Flag> {
     let mut flags = Vec::new();
+    for attack in evaluation.threats.first().map_or(&[][..], |threat| &threat.attacks) {
+        if let Some(caveat) = &attack.caveat {
+            flags.push(Flag::new("attack-caveat", format!("`{}` {caveat}", attack.name)));
+        }
+    }
     for smaller in &evaluation.threats {
         for larger in &evaluation.threats {
             let (small, large) = (smaller.budget.epsilon, larger.budget.epsilon);
@@ -81,6 +86,7 @@ mod tests {
             sizes: vec![0.0; 1000],
             minimum_norm: false,
             knowledge,
+            caveat: None,
             members: Vec::new(),
         };
         UnderThreat {

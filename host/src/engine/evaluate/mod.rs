@@ -50,6 +50,8 @@ pub struct AttackResult {
     pub minimum_norm: bool,
     /// What the attack sees of the network.
     pub knowledge: Knowledge,
+    /// What the attack itself says against its numbers.
+    pub caveat: Option<String>,
     /// What its members left one after the other, if it has any.
     pub members: Vec<Member>,
 }
@@ -199,6 +201,7 @@ impl Evaluator<'_> {
                 sizes: vec![0.0; clean.len()],
                 minimum_norm: info.guarantee == Guarantee::MinimumNorm,
                 knowledge: info.knowledge,
+                caveat: info.caveat,
                 members: Vec::new(),
             };
             let recorder = MemberRecorder::new(context.recorder, &attack.name);
@@ -231,10 +234,15 @@ impl Evaluator<'_> {
         context: &Context,
     ) -> Result<Attacked> {
         let batch = Batch::pixels(images, labels, ids);
-        let adversarial = attack.perturb(context, &Network::lend(&self.network), &batch, budget)?.detach();
+        let named = |who: &str, error: Error| match error.code.as_str() {
+            "attack-invalid" => error.context(format!("attack `{name}` ({who})")),
+            _ => error,
+        };
+        let adversarial = attack.perturb(context, &Network::lend(&self.network), &batch, budget);
+        let adversarial = adversarial.map_err(|error| named(attack.who(), error))?.detach();
         let guarantee = attack.info(context)?.guarantee;
-        let sizes = verify(&adversarial, images, budget, guarantee)
-            .map_err(|error| error.context(format!("attack `{name}` ({})", attack.who())))?;
+        let sizes =
+            verify(&adversarial, images, budget, guarantee).map_err(|error| named(attack.who(), error))?;
         // A perturbation beyond the budget does not count against the network.
         let counted = match guarantee {
             Guarantee::Bounded => adversarial,

@@ -1,14 +1,14 @@
 //! Short attacks of the host's own, on a part of the images, that show whether the recipe's attacks and the network can be
 //! trusted (Carlini et al. 2019, arXiv 1902.06705; Croce et al. 2022, arXiv 2202.13711).
 
-use super::{Evaluation, EvaluationAttack, Evaluator, Flag, count};
+use super::{Attacked, Evaluation, Evaluator, Flag, count};
 use crate::{
     data::{Loaded, View},
     plugin::Context,
     recipe::AttackUse,
 };
 use guard_sdk::{
-    Batch, Budget, Kind, Network, Norm, Result,
+    Batch, Budget, Kind, Network, Norm, Result, Tensor,
     autograd::{Graph, grad},
     batch::norm_each,
     manifest::Kind as MethodKind,
@@ -23,6 +23,8 @@ pub const PROBE_ATTACKS: [&str; 4] =
 const TIES: usize = 1;
 /// The share of examples whose gradient may vanish, or by which doubled steps may change a number.
 const POINT: f64 = 0.01;
+/// The share of pixels that rounding may move when a batch is split: the signs of small gradients flip.
+const MOVED: f64 = 0.25;
 
 /// The part of the images that the probes look at, all of them right without attack.
 struct Probe<'a> {
@@ -171,7 +173,7 @@ impl Probe<'_> {
         if let Some(steps) = self.steps(attack)? {
             let mut doubled = attack.clone();
             doubled.options.insert("steps".into(), json!(2 * steps));
-            let after = count(&self.run(&doubled, &self.sample, &self.budget)?);
+            let after = count(&self.run(&doubled, &self.sample, &self.budget)?.correct);
             if after + self.tolerance() < count(before) {
                 let message = format!(
                     "`{name}` leaves {} of {all} images after {steps} steps and {after} after {}: it has not converged",
@@ -181,16 +183,24 @@ impl Probe<'_> {
                 flags.push(Flag::new("not-converged", message));
             }
         }
-        let (mut apart, half) = (Vec::new(), all.div_ceil(2));
+        let together = self.run(attack, &self.sample, &self.budget)?;
+        let half = all.div_ceil(2);
+        let mut parts = Vec::new();
         for part in [0..half, half..all] {
             if !part.is_empty() {
-                apart.extend(self.run(attack, &self.part(part), &self.budget)?);
+                parts.push(self.run(attack, &self.part(part), &self.budget)?);
             }
         }
-        let differ = apart.iter().zip(before).filter(|(apart, together)| apart != together).count();
-        if differ > self.tolerance() {
+        let decided = parts.iter().flat_map(|part| &part.correct).zip(&together.correct);
+        let differ = decided.filter(|(apart, together)| apart != together).count();
+        let images: Vec<&Tensor> = parts.iter().map(|part| &part.images).collect();
+        let apart = (Tensor::f_cat(&images, 0)? - &together.images).abs();
+        let moved = apart.gt(POINT * self.budget.epsilon).to_kind(Kind::Double).mean(None::<Kind>);
+        let moved = moved.double_value(&[]);
+        if differ > self.tolerance() || moved > MOVED {
             let message = format!(
-                "`{name}` decides {differ} of {all} images differently in other batches: it looks at batch mates"
+                "`{name}` decides {differ} of {all} images differently in other batches and changes {:.0} % of the pixels: it looks at batch mates",
+                100.0 * moved
             );
             flags.push(Flag::new("depends-on-the-batch", message));
         }
@@ -207,7 +217,7 @@ impl Probe<'_> {
         let budget = Budget { epsilon, ..self.budget };
         let mut left = vec![true; self.len()];
         for attack in attacks {
-            let correct = self.run(attack, &self.sample, &budget)?;
+            let correct = self.run(attack, &self.sample, &budget)?.correct;
             left.iter_mut().zip(correct).for_each(|(left, correct)| *left &= correct);
         }
         let share = count(&left) as f64 / self.len() as f64;
@@ -229,17 +239,12 @@ impl Probe<'_> {
         }
         let options = options.as_object().cloned().unwrap_or_default();
         let attack = AttackUse { method, name: Some(format!("probe-{name}")), options };
-        Ok(Some(count(&self.run(&attack, &self.sample, &self.budget)?)))
+        Ok(Some(count(&self.run(&attack, &self.sample, &self.budget)?.correct)))
     }
 
-    fn run(&self, attack: &AttackUse, sample: &Loaded, budget: &Budget) -> Result<Vec<bool>> {
-        let made: Vec<EvaluationAttack> =
-            self.evaluator.attacks(std::slice::from_ref(attack), self.context)?;
-        let mut correct = Vec::new();
-        for mut attack in made {
-            correct = self.evaluator.attacked(&mut attack, sample, budget, self.context)?.correct;
-        }
-        Ok(correct)
+    fn run(&self, attack: &AttackUse, sample: &Loaded, budget: &Budget) -> Result<Attacked> {
+        let mut made = self.evaluator.attacks(std::slice::from_ref(attack), self.context)?.remove(0);
+        self.evaluator.attacked(&mut made, sample, budget, self.context)
     }
 
     fn part(&self, range: std::ops::Range<usize>) -> Loaded {
