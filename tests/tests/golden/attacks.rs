@@ -175,6 +175,15 @@ impl Attacked {
         self
     }
 
+    /// As torchattacks' DeepFool does it, one image at a time: its steps end at the decision boundary, where in float32
+    /// the batch's size decides.
+    pub fn run_one_by_one(checks: &mut Checks, method: &str, options: &Value, norm: Norm) -> Result<Self> {
+        let (model, examples) = (checks.model()?, checks.examples()?);
+        let budget = Budget { norm, epsilon: 1.0 };
+        let adversarial = one_by_one(&model, &examples, method, options, &budget)?;
+        Ok(Self { model, examples, budget, adversarial, path: Vec::new() })
+    }
+
     /// torchattacks' PGDL2 from `start`, with its constant in the division.
     fn released_l2(&self, checks: &Checks, start: &Tensor, constant: f64) -> Result<Tensor> {
         let Self { model, examples, budget, .. } = self;
@@ -244,6 +253,23 @@ impl Attacked {
         }
         Ok(())
     }
+}
+
+/// The attack on each example alone.
+pub fn one_by_one(
+    model: &Model,
+    examples: &Examples,
+    method: &str,
+    options: &Value,
+    budget: &Budget,
+) -> Result<Tensor> {
+    let host = Host::new(&["guard_attacks"], Draws::default())?;
+    let context = host.context("evaluate");
+    let mut attack = host.plugins.attack(&context, method, method, options)?;
+    let frozen = model.frozen();
+    let network = Network::lend(&frozen);
+    let alone = |position| attack.perturb(&context, &network, &examples.only(position).batch(), budget);
+    Ok(Tensor::cat(&(0..examples.len()).map(alone).collect::<Result<Vec<_>>>()?, 0))
 }
 
 pub struct Measured {
