@@ -40,5 +40,5 @@ pub fn deepfool(checks: &mut Checks) -> Result<()> {
         "overshoot": checks.case.number("overshoot")?,
         "compat": "torchattacks",
     });
-    Attacked::run_one_by_one(checks, "deepfool", &options, Norm::L2)?.compare(checks)
+    Attacked::run(checks, "deepfool", &options, Norm::L2, Draws::default())?.compare_at_the_boundary(checks)
 }
