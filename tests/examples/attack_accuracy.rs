@@ -7,10 +7,10 @@
 
 use guard_host::{
     network::{Model, NetworkSpec},
-    plugin::{limit, verify},
+    plugin::{library_name, limit, verify},
 };
 use guard_sdk::{Batch, Budget, Device, Kind, Network, Norm, Tensor, batch::per_image};
-use guard_tests::Bench;
+use guard_tests::{Bench, built_folder};
 use serde_json::{Value, json};
 use std::{collections::HashMap, error::Error, path::Path, time::Instant};
 
@@ -63,7 +63,9 @@ fn attacked(
     name: &str,
     options: &Value,
 ) -> Result<Tensor, Box<dyn Error>> {
-    let bench = Bench::new(&["guard_attacks"]);
+    // Cargo leaves libraries in `deps`, beside the folder of the examples.
+    let library = built_folder().join("../deps").join(library_name("guard_attacks"));
+    let bench = Bench::new(&[library.to_str().ok_or("the path of the libraries is not UTF-8")?]);
     let mut attack = bench.attack(name, options.clone())?;
     let ids: Vec<u64> = (0..labels.size()[0] as u64).collect();
     let mut flags = Vec::new();

@@ -4,7 +4,7 @@ use crate::{
     apgd::likeliest,
     compat::Compat,
     examples::{Examples, keep, positions, remaining},
-    gradient::fooled,
+    gradient::{finite, fooled},
     margins::{Margins, dual_norm_each},
 };
 use guard_sdk::{
@@ -80,7 +80,7 @@ impl Attack for DeepFool {
                 Norm::Linf => boundary.normal.sign(),
                 Norm::L2 => &boundary.normal / per_image(&dual.where_self(&dual.gt(0.0), &dual.ones_like())),
             };
-            let taken = direction * per_image(&length);
+            let taken = finite(&(direction * per_image(&length)));
             let next = match compat {
                 Some(Compat::Torchattacks) => &current + taken * (1.0 + overshoot),
                 None => {

@@ -31,7 +31,8 @@ pub fn step_to(points: &Tensor, normals: &Tensor, rise: &Tensor, norm: Norm) -> 
         let possible = slope.gt(0.0);
         let more = (missing / slope.where_self(&possible, &slope.ones_like())).clamp_min(0.0);
         let next = (&length + more).where_self(&possible, &length);
-        if next.le_tensor(&length).all().int64_value(&[]) == 1 {
+        // A comparison with NaN does not hold.
+        if next.gt_tensor(&length).any().int64_value(&[]) == 0 {
             break;
         }
         length = next;

@@ -123,6 +123,20 @@ pub fn right(logits: &Tensor, examples: &Examples) -> Tensor {
     logits.argmax(-1, false).eq_tensor(&examples.labels)
 }
 
+/// The two largest logits, or pixels of two images, are equal but for rounding if they are as near as this.
+const TIE: f64 = 1e-3;
+
+/// `flags` with the recorded ones where the decision is a tie.
+pub fn settle_ties(flags: &Tensor, logits: &Tensor, recorded: &Tensor) -> Tensor {
+    let largest = logits.topk(2, -1, true, true).0;
+    let tie = (largest.select(1, 0) - largest.select(1, 1)).le(TIE);
+    recorded.to_kind(Kind::Bool).where_self(&tie, flags)
+}
+
+fn linf_each(perturbation: &Tensor) -> Tensor {
+    perturbation.abs().flatten(1, -1).amax([-1].as_slice(), false)
+}
+
 /// A case's images after the attack.
 pub struct Attacked {
     model: Model,
@@ -168,8 +182,7 @@ impl Attacked {
 
     /// The clean image, too, in the place of one beyond the budget.
     pub fn clean_beyond_budget(mut self) -> Self {
-        let size =
-            (&self.adversarial - &self.examples.images).abs().flatten(1, -1).amax([-1].as_slice(), false);
+        let size = linf_each(&(&self.adversarial - &self.examples.images));
         let beyond = per_image(&size.gt(self.budget.epsilon));
         self.adversarial = self.examples.images.where_self(&beyond, &self.adversarial);
         self
@@ -204,6 +217,25 @@ impl Attacked {
         Ok(())
     }
 
+    /// An attack that ends at the decision boundary: in float32 rounding decides on which side, and whether there is one
+    /// more tiny step.
+    pub fn compare_at_the_boundary(&self, checks: &mut Checks) -> Result<()> {
+        if checks.case.dtype == Dtype::F64 {
+            return self.compare(checks);
+        }
+        let logits = self.model.eval_logits(&self.adversarial)?;
+        let wrong = right(&logits, &self.examples).logical_not();
+        let settled = settle_ties(&wrong, &logits, checks.table("success")?);
+        checks.compare("success", &settled, Exact);
+        let perturbation = &self.adversarial - &self.examples.images;
+        checks.compare_with("adv", &self.adversarial, Smooth, TIE);
+        checks.compare_with("linf", &linf_each(&perturbation), Smooth, TIE);
+        checks.compare_with("l2", &norm_each(&perturbation), Smooth, TIE);
+        checks.skip("robust_acc", "the mean of flags that may be ties");
+        checks.skip("logits_adv", "the images are compared with a slack, and the flags");
+        Ok(())
+    }
+
     /// An attack that steps along signs.
     pub fn compare_along_signs(&self, checks: &mut Checks) -> Result<()> {
         let measured = self.measure(checks)?;
@@ -225,7 +257,7 @@ impl Attacked {
         let share = right.to_kind(Kind::Double).mean(Kind::Double);
         checks.compare_with("robust_acc", &share, Smooth, f32::EPSILON.into());
         let perturbation = &self.adversarial - &self.examples.images;
-        let linf = perturbation.abs().flatten(1, -1).amax([-1].as_slice(), false);
+        let linf = linf_each(&perturbation);
         Ok(Measured { logits, linf, l2: norm_each(&perturbation) })
     }
 
