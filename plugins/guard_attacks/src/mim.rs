@@ -4,7 +4,9 @@ use crate::{
     goal::{Goal, Loss, Target},
     gradient::{see, steepest},
 };
-use guard_sdk::{Attack, Batch, Budget, Method, Network, Result, Services, Step, Tensor, batch::per_image};
+use guard_sdk::{
+    Attack, AttackInfo, Batch, Budget, Method, Network, Result, Services, Step, Tensor, batch::per_image,
+};
 
 /// Options of `mim`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
