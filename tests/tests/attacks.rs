@@ -10,6 +10,8 @@ use guard_tests::{Bench, Examples, bits, one_line};
 use serde_json::{Value, json};
 
 const LINF: Budget = Budget { norm: Norm::Linf, epsilon: 0.03 };
+/// So small that nothing is fooled.
+const TINY: Budget = Budget { norm: Norm::Linf, epsilon: 1e-7 };
 const L2: Budget = Budget { norm: Norm::L2, epsilon: 0.4 };
 
 /// Every attack, short.
@@ -250,6 +252,10 @@ fn dlr_needs_three_classes_and_four_if_it_is_targeted() {
         );
         assert!(error.help.unwrap().contains("ce"));
         assert!(run("ce").is_ok());
+
+        let attack = |options| attacked(&bench, &("autoattack", options), &model, &batch, &TINY);
+        assert!(attack(json!({})).unwrap_err().help.unwrap().contains("custom"));
+        assert!(attack(json!({ "version": "custom", "attacks": ["apgd-ce", "fab-t"] })).is_ok());
     }
 }
 

@@ -11,6 +11,10 @@ use crate::{
 };
 use guard_sdk::{Attack, AttackInfo, Batch, Budget, Error, Method, Network, Result, Services, Step, Tensor};
 
+/// What a network can be attacked with that has too few classes for DLR.
+const FEW_CLASSES: &str =
+    "set `version = \"custom\"` and `attacks = [\"apgd-ce\", \"fab-t\", \"square\"]`, which need two classes";
+
 /// Which attacks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
@@ -123,7 +127,11 @@ impl Attack for AutoAttack {
             let survivors = strongest.survivors()?;
             if !survivors.is_empty() {
                 let part = Part::new(step, number, parts);
-                let candidates = attack.perturb(&part.step(), network, &survivors.batch(), budget)?;
+                let found = attack.perturb(&part.step(), network, &survivors.batch(), budget);
+                let candidates = found.map_err(|error| match error.code.as_str() {
+                    "unsupported" => error.help(FEW_CLASSES),
+                    _ => error,
+                })?;
                 strongest.offer(network, &survivors, &candidates, budget)?;
             }
             strongest.report(step, member.name())?;

@@ -194,7 +194,7 @@ impl Cw {
             square = square * BETAS.1 + gradient.square() * (1.0 - BETAS.1);
             let corrections = (1.0 - BETAS.0.powi(number as i32 + 1), 1.0 - BETAS.1.powi(number as i32 + 1));
             let deviation = square.sqrt() / corrections.1.sqrt() + TINY;
-            w = w - (&mean / deviation) * (self.options.learning_rate / corrections.0);
+            w -= (&mean / deviation) * (self.options.learning_rate / corrections.0);
 
             if number % (self.steps / 10).max(1) == 0 {
                 if self.options.compat.is_some() {
