@@ -14,6 +14,13 @@ const LINF: Budget = Budget { norm: Norm::Linf, epsilon: 0.03 };
 const TINY: Budget = Budget { norm: Norm::Linf, epsilon: 1e-7 };
 const L2: Budget = Budget { norm: Norm::L2, epsilon: 0.4 };
 
+/// A host with these plugins. One thread: the tensors are small, and threads would only wait for each other.
+fn bench(plugins: &[&str]) -> Bench {
+    let bench = Bench::new(plugins);
+    tch::set_num_threads(1);
+    bench
+}
+
 /// Every attack, short.
 fn attacks() -> Vec<(&'static str, Value)> {
     let members = json!([
@@ -79,7 +86,7 @@ fn decided_rightly(kind: Kind, count: i64) -> Examples {
 
 #[test]
 fn every_attack_stays_within_its_budget_and_changes_nothing_it_was_lent() {
-    let bench = Bench::new(&["guard_attacks"]).checked();
+    let bench = bench(&["guard_attacks"]).checked();
     for kind in [Kind::Float, Kind::Double] {
         let examples = decided_rightly(kind, 6);
         for budget in [LINF, L2] {
@@ -102,7 +109,7 @@ fn every_attack_stays_within_its_budget_and_changes_nothing_it_was_lent() {
 
 #[test]
 fn the_batch_an_example_is_in_changes_nothing_for_it() {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let examples = decided_rightly(Kind::Double, 6);
     let whole = examples.batch();
     // In another order, and in two parts.
@@ -126,7 +133,7 @@ fn the_batch_an_example_is_in_changes_nothing_for_it() {
 
 #[test]
 fn equal_seeds_give_equal_images() {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let examples = decided_rightly(Kind::Float, 5);
     for attack in attacks_in(Norm::Linf) {
         let run = || bits(&attacked(&bench, &attack, &examples.model, &examples.batch(), &LINF).unwrap().0);
@@ -136,7 +143,7 @@ fn equal_seeds_give_equal_images() {
 
 #[test]
 fn attacks_that_search_fool_at_least_what_one_step_fools() {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let examples = decided_rightly(Kind::Double, 40);
     for (norm, epsilon) in [(Norm::Linf, 0.01), (Norm::L2, 0.08)] {
         let budget = Budget { norm, epsilon };
@@ -174,7 +181,7 @@ fn attacks_that_search_fool_at_least_what_one_step_fools() {
 
 #[test]
 fn attacks_that_stop_early_return_images_that_are_decided_wrongly() {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let examples = decided_rightly(Kind::Float, 20);
     let budget = Budget { norm: Norm::Linf, epsilon: 0.2 };
     for (name, options) in [
@@ -191,7 +198,7 @@ fn attacks_that_stop_early_return_images_that_are_decided_wrongly() {
 
 #[test]
 fn a_network_that_says_nothing_leaves_images_finite_and_within_the_budget() {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let examples = Examples::new(Kind::Float, 4);
     for value in [0.0, f64::NAN, f64::INFINITY, 1e38] {
         let model = examples.model.copy(Kind::Float, false);
@@ -213,7 +220,7 @@ fn a_network_that_says_nothing_leaves_images_finite_and_within_the_budget() {
 
 #[test]
 fn a_sure_network_is_attacked_as_well_as_the_same_one_in_doubt() {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let examples = decided_rightly(Kind::Float, 30);
     let sure = examples.model.copy(Kind::Float, false);
     let last = sure.parameters().len() - 2;
@@ -232,7 +239,7 @@ fn a_sure_network_is_attacked_as_well_as_the_same_one_in_doubt() {
 
 #[test]
 fn dlr_needs_three_classes_and_four_if_it_is_targeted() {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let examples = Examples::new(Kind::Float, 3);
     let labels = Tensor::from_slice(&[0i64, 1, 0]);
     let batch = Batch { labels: &labels, ..examples.batch() };
@@ -261,7 +268,7 @@ fn dlr_needs_three_classes_and_four_if_it_is_targeted() {
 
 #[test]
 fn cw_refuses_a_norm_it_is_not_defined_for() {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let examples = Examples::new(Kind::Float, 2);
     let attack = ("cw", json!({ "steps": 2 }));
     let error = attacked(&bench, &attack, &examples.model, &examples.batch(), &LINF).unwrap_err();
@@ -270,7 +277,7 @@ fn cw_refuses_a_norm_it_is_not_defined_for() {
 
 #[test]
 fn options_that_contradict_each_other_are_named() {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     for (name, options, path) in [
         ("autoattack", json!({ "version": "custom" }), "/attacks"),
         ("autoattack", json!({ "attacks": ["square"] }), "/attacks"),
@@ -285,7 +292,7 @@ fn options_that_contradict_each_other_are_named() {
 
 #[test]
 fn an_ensemble_takes_attacks_of_other_plugins_and_counts_nothing_beyond_the_budget() {
-    let bench = Bench::new(&["guard_attacks", "guard_misbehaving"]);
+    let bench = bench(&["guard_attacks", "guard_misbehaving"]);
     let examples = decided_rightly(Kind::Float, 20);
     let budget = Budget { norm: Norm::Linf, epsilon: 0.01 };
     let smallest = ("fab", json!({ "steps": 10 }));

@@ -15,6 +15,13 @@ use serde_json::{Value, json};
 /// Pixels stay this far from 0 and 1, so that nothing is clamped.
 const EPSILON: f64 = 0.1;
 
+/// A host with these plugins. One thread: the tensors are small, and threads would only wait for each other.
+fn bench(plugins: &[&str]) -> Bench {
+    let bench = Bench::new(plugins);
+    tch::set_num_threads(1);
+    bench
+}
+
 /// A network without blocks is its last layer alone.
 fn linear() -> Model {
     let spec = NetworkSpec {
@@ -46,7 +53,7 @@ fn margins(model: &Model, pixels: &Tensor, labels: &Tensor) -> Tensor {
 
 /// Attacks a batch, and compares perturbation and loss of margin with the closed form.
 fn check(attack: &str, options: Value, norm: Norm) {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let model = linear();
     let uniform =
         Streams::new(4).uniform("images", &[6, 2, 4, 4], Kind::Double).expect("a shape that libtorch takes");
@@ -101,7 +108,7 @@ fn interior_images() -> Tensor {
 /// The budget is a little smaller than the distance to the boundary, so that the attack fails everywhere and returns the
 /// strongest image.
 fn check_strongest(options: Value, norm: Norm) {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let (model, images) = (linear(), interior_images());
     let labels = decided_rightly(&model, &images);
     let w = margin_gradient(&model, &labels);
@@ -133,7 +140,7 @@ fn apgd_finds_the_strongest_perturbation_of_two_classes_with_cross_entropy() {
 
 /// With two classes the nearest wrongly decided image is the projection onto the boundary.
 fn check_smallest(attack: &str, options: Value, norm: Norm) {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let model = linear();
     let images = interior_images();
     let labels = decided_rightly(&model, &images);
@@ -192,7 +199,7 @@ fn cw_finds_the_smallest_perturbation() {
 
 /// Adam on a penalty comes near the boundary, and not onto it.
 fn check_smallest_within(attack: &str, options: Value, tolerance: f64) {
-    let bench = Bench::new(&["guard_attacks"]);
+    let bench = bench(&["guard_attacks"]);
     let (model, images) = (linear(), interior_images());
     let labels = decided_rightly(&model, &images);
     let nearest = margins(&model, &images, &labels) / norm_each(&margin_gradient(&model, &labels));

@@ -187,7 +187,7 @@ fn an_unknown_method_gets_the_nearest_name_as_a_suggestion() {
         assert_eq!(one_line(&error), format!("no plugin offers the regularizer `{name}`"));
         assert_eq!(error.help.as_deref(), Some("did you mean `curvature`?"));
     }
-    let error = bench.attack("square", json!({})).err().unwrap();
+    let error = bench.attack("curvature", json!({})).err().unwrap();
     assert_eq!(
         error.help.as_deref(),
         Some("there are: apgd, autoattack, cw, deepfool, ensemble, fab, fgsm, mim, noise, pgd, square"),
