@@ -90,8 +90,11 @@ impl Streams {
         let mut size = vec![ids.len() as i64];
         size.extend(shape);
         let rows = |fill: &mut dyn FnMut(&mut ChaCha8Rng)| {
+            // The path is hashed once.
+            let first = self.generator(0);
             for &id in ids {
-                let mut generator = self.generator(id);
+                let mut generator = first.clone();
+                generator.set_stream(id);
                 for _ in 0..length {
                     fill(&mut generator);
                 }

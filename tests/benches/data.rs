@@ -9,7 +9,7 @@ use guard_host::{
 };
 use guard_sdk::{
     Error, Result,
-    abi::shim::ask_for_huge_pages,
+    abi::shim::prepare_memory,
     augment::{PaddedCropOptions, ResizedCropOptions},
     network::channel_values,
 };
@@ -43,7 +43,7 @@ fn case(name: &str, folder: &Path) -> Result<Case> {
 }
 
 fn main() -> Result<()> {
-    ask_for_huge_pages();
+    prepare_memory();
     let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
     let (Some(name), Some(folder)) = (arguments.next(), arguments.next()) else {
         return Err(Error::new("usage: data CASE DIR"));

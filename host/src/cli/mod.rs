@@ -13,7 +13,7 @@ pub use failure::Failure;
 
 use crate::plugin::{Locator, Plugins};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use guard_sdk::abi::{shield::shielded, shim::ask_for_huge_pages};
+use guard_sdk::abi::{shield::shielded, shim::prepare_memory};
 use std::{io::Write, path::Path, process::ExitCode};
 
 /// Adversarially robust dataset distillation from composable plugins.
@@ -124,7 +124,7 @@ struct Session {
 
 /// Parses the command line, runs the command, reports its failure.
 pub fn main() -> ExitCode {
-    ask_for_huge_pages();
+    prepare_memory();
     let cli = Cli::parse();
     let verbose = cli.verbose;
     // A panic of the host is a failed run like any other, told in a line.

@@ -2,6 +2,9 @@
 // that the caller frees with guard_shim_free, and null means success.
 
 #include <cstdlib>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
@@ -134,9 +137,16 @@ char *guard_shim_cpu_capability() noexcept {
   }
 }
 
-// Lets libtorch ask the kernel for huge pages, unless the user has decided; it looks at the variable when it first
-// allocates. Without them, most of the time of memory-bound steps goes into faults of 4 KiB pages.
-void guard_shim_huge_pages() noexcept { setenv("THP_MEM_ALLOC_ENABLE", "1", 0); }
+// Memory that is freed and taken again every step costs more in page faults than in arithmetic. libtorch asks the kernel
+// for huge pages from 2 MiB on (it looks at the variable when it first allocates; the user's setting wins); what is
+// smaller, malloc keeps instead of returning it at once.
+void guard_shim_prepare_memory() noexcept {
+  setenv("THP_MEM_ALLOC_ENABLE", "1", 0);
+#ifdef __GLIBC__
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 256 << 20);
+#endif
+}
 
 // _GLIBCXX_USE_CXX11_ABI, as this file was compiled.
 bool guard_shim_cxx11_abi() noexcept { return _GLIBCXX_USE_CXX11_ABI; }

@@ -35,7 +35,7 @@ unsafe extern "C" {
     fn guard_shim_deterministic() -> bool;
     fn guard_shim_set_process_state(dtype: i32, threads: i32, deterministic: bool);
     fn guard_shim_cpu_capability() -> *mut c_char;
-    fn guard_shim_huge_pages();
+    fn guard_shim_prepare_memory();
     fn guard_shim_cxx11_abi() -> bool;
     fn guard_shim_equal(left: *const C_tensor, right: *const C_tensor, equal: *mut bool) -> *mut c_char;
 }
@@ -107,11 +107,12 @@ pub fn cpu_capability() -> String {
         .map_or_else(|| "unknown".into(), |error| error.message)
 }
 
-/// Lets libtorch keep large CPU tensors in huge pages, unless THP_MEM_ALLOC_ENABLE says otherwise. To be called at the start
-/// of a program, before there are other threads and before the first tensor.
-pub fn ask_for_huge_pages() {
-    // SAFETY: takes nothing; sets an environment variable, which no other thread reads so early.
-    unsafe { guard_shim_huge_pages() }
+/// Lets CPU tensors be taken and freed without page faults: large ones in huge pages, unless THP_MEM_ALLOC_ENABLE says
+/// otherwise, smaller ones from memory that malloc keeps (up to 256 MiB). To be called at the start of a program, before
+/// there are other threads and before the first tensor.
+pub fn prepare_memory() {
+    // SAFETY: takes nothing; sets an environment variable and malloc's parameters, which no other thread uses so early.
+    unsafe { guard_shim_prepare_memory() }
 }
 
 /// Which C++ ABI the shim was compiled with.
