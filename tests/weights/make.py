@@ -17,7 +17,10 @@ import safetensors.torch
 import torch
 from torch import nn
 
-HERE = pathlib.Path(__file__).parent
+HERE = pathlib.Path(__file__).parent.resolve()
+# The legacy format records where a class's source lies: a bare name, not a path of this machine.
+os.chdir(HERE)
+__file__ = "make.py"
 
 
 class BasicBlock(nn.Module):
