@@ -108,7 +108,7 @@ impl EvaluateArguments {
         plan.complete(&data);
         let variant = &plan.variants[0];
         let device = Device::Cpu;
-        let model = Model::load(&variant.network, &self.network, device).map_err(Failure::Usage)?.frozen();
+        let model = Model::load(&variant.network, &self.network, device).map_err(Failure::Usage)?;
 
         let display = if self.quiet { Display::Quiet } else { Display::Automatic };
         let journal = Journal::without_file(display);
@@ -125,7 +125,7 @@ impl EvaluateArguments {
         };
         let evaluate = &variant.recipe.evaluate;
         let evaluator = Evaluator {
-            network: EvalOnly::new(model),
+            network: EvalOnly::of(&model)?,
             split: &data.test,
             batch_size: evaluate.batch_size,
             probe_images: evaluate.probe_images,

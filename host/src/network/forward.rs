@@ -5,7 +5,7 @@ use guard_sdk::{Error, Mode, Output, Pass, Result, Statistics, Tensor};
 
 /// BatchNorm's momentum, and the ε of BatchNorm and GroupNorm: PyTorch's own.
 const MOMENTUM: f64 = 0.1;
-const EPSILON: f64 = 1e-5;
+pub(super) const EPSILON: f64 = 1e-5;
 
 /// The state of one pass.
 pub(super) struct Run<'a> {
@@ -31,8 +31,32 @@ impl<'a> Run<'a> {
     }
 
     fn all(&mut self, operations: &[Operation], mut x: Tensor) -> Result<Tensor> {
-        for operation in operations {
-            x = self.one(operation, x)?;
+        let parameters = self.model.parameters();
+        let mut rest = operations;
+        // Whether nobody else holds `x`, nor needs it for its gradient.
+        let mut own = false;
+        while let [operation, after @ ..] = rest {
+            rest = after;
+            x = match (operation, after) {
+                (
+                    Operation::GroupNorm { groups, weight },
+                    [Operation::Relu, Operation::AveragePool, after @ ..],
+                ) if *groups == x.size()[1] && guard_kernels::serve(&x) => {
+                    rest = after;
+                    let (weight, bias) = (&parameters[*weight], &parameters[*weight + 1]);
+                    guard_kernels::norm_relu_pool(&x, weight, bias, EPSILON)?
+                }
+                (Operation::AveragePool, _) if guard_kernels::serve(&x) => guard_kernels::average_pool(&x)?,
+                (Operation::Relu, _) if own => x.f_relu_()?,
+                _ => self.one(operation, x)?,
+            };
+            own = matches!(
+                operation,
+                Operation::Convolution { .. }
+                    | Operation::BatchNorm { .. }
+                    | Operation::GroupNorm { .. }
+                    | Operation::Residual { .. }
+            );
         }
         Ok(x)
     }

@@ -11,6 +11,7 @@ mod architecture;
 mod cifar_resnet;
 mod convnet;
 mod forward;
+mod inference;
 mod layers;
 mod mobilenet;
 mod model;

@@ -18,6 +18,8 @@ pub struct Model {
     buffers: Vec<Tensor>,
     mean: Tensor,
     std: Tensor,
+    /// Whether activations are stored channels last.
+    channels_last: bool,
     /// Whether a train-mode pass through [`NetworkBackend`] updates the running statistics: only on networks that a
     /// plugin owns.
     commits: bool,
@@ -56,6 +58,7 @@ impl Model {
             buffers,
             mean,
             std,
+            channels_last: false,
             commits: false,
         };
         model.check()?;
@@ -149,6 +152,11 @@ impl Model {
         Self { commits: true, ..self }
     }
 
+    /// The same network with another program for it, and its tensors.
+    pub(super) fn prepared(&self, program: Program, parameters: Vec<Tensor>, channels_last: bool) -> Self {
+        Self { program: Arc::new(program), parameters, channels_last, commits: false, ..self.share() }
+    }
+
     fn share(&self) -> Self {
         Self {
             spec: self.spec.clone(),
@@ -158,6 +166,7 @@ impl Model {
             buffers: self.buffers.iter().map(Tensor::shallow_clone).collect(),
             mean: self.mean.shallow_clone(),
             std: self.std.shallow_clone(),
+            channels_last: self.channels_last,
             commits: self.commits,
         }
     }
@@ -191,6 +200,7 @@ impl Model {
             Space::Pixels => (images - &self.mean) / &self.std,
             Space::Normalised => images.shallow_clone(),
         };
+        let input = if self.channels_last { channels_last(&input) } else { input };
         Run::new(self, pass, commit).output(input)
     }
 }
