@@ -13,6 +13,8 @@ mod gradient_norm;
 mod host;
 mod index;
 mod kinds;
+mod lab;
+mod matching;
 mod minimum_norm;
 mod mix;
 mod network;
@@ -21,6 +23,7 @@ mod robustness;
 mod schedule;
 mod sre2l;
 mod tally;
+mod trajectory;
 
 use checks::Checks;
 use index::{Golden, folder};
