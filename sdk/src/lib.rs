@@ -32,6 +32,7 @@ pub mod method;
 pub mod network;
 pub mod objective;
 pub mod regularizer;
+mod selection;
 pub mod services;
 
 pub use abi::export;
@@ -45,5 +46,6 @@ pub use method::{Method, State};
 pub use network::{Mode, Network, NetworkInfo, Output, OwnedNetwork, Pass, Statistics};
 pub use objective::{Initial, Needs, Objective, Synthetic, Value};
 pub use regularizer::Regularizer;
+pub use selection::Selection;
 pub use services::{Level, Services, Step};
 pub use tch::{Device, IndexOp, Kind, Tensor};

@@ -102,6 +102,47 @@ pub struct Learnable {
     pub minimum: Option<f64>,
 }
 
+/// How class probabilities are learned with the images, see [`Needs::learn_soft_labels`].
+#[derive(Debug, Clone, Copy, PartialEq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct SoftLabelUpdates {
+    /// Where they start.
+    pub start: SoftLabelStart,
+    /// The learning rate of gradient descent on them; 0 keeps what they start with. After each step every row is
+    /// projected onto the probabilities.
+    pub learning_rate: f64,
+    /// Its momentum.
+    pub momentum: f64,
+}
+
+/// Where learned class probabilities start.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum SoftLabelStart {
+    /// 1 for the image's class.
+    #[default]
+    Hard,
+    /// What the last snapshot of the first expert answers to the first images.
+    Expert,
+}
+
+/// The value of a published table of (images per class, number) at `images_per_class`: its own where there is one, linear
+/// in between and rounded, the nearest outside. 1 for an empty table.
+pub fn interpolated(table: &[(u64, u64)], images_per_class: u64) -> u64 {
+    let after = table.iter().position(|(at, _)| *at >= images_per_class);
+    match after {
+        Some(after) if after > 0 && table[after].0 > images_per_class => {
+            let ((left, from), (right, to)) = (table[after - 1], table[after]);
+            let share = (images_per_class - left) as f64 / (right - left) as f64;
+            (from as f64 + share * (to as f64 - from as f64)).round() as u64
+        }
+        Some(after) => table[after].1,
+        None => table.last().map_or(1, |(_, value)| *value),
+    }
+}
+
 /// What the host must prepare for an objective.
 ///
 /// It crosses the boundary as text: a field that an older plugin does not know has its default.
@@ -126,12 +167,19 @@ pub struct Needs {
     pub start: Start,
     /// How many iterations, unless the recipe says otherwise; 0 if nothing is optimised.
     pub iterations: u64,
+    /// How many steps of the images an iteration has, by images per class (see [`interpolated`]): DC takes several with
+    /// each network. Empty for 1. [`Step::iteration`] counts the steps.
+    pub steps_per_iteration: Vec<(u64, u64)>,
+    /// How many epochs expert trajectories must have at least.
+    pub expert_epochs: u64,
     /// The optimiser, unless the recipe says otherwise.
     pub updates: Updates,
     /// What else is learned.
     pub learnables: Vec<Learnable>,
     /// Whether class probabilities are learned with the images.
     pub learn_soft_labels: bool,
+    /// How, if they are.
+    pub soft_label_updates: SoftLabelUpdates,
 }
 
 impl Default for Needs {
@@ -146,9 +194,12 @@ impl Default for Needs {
             classes_together: 0,
             start: Start::Noise,
             iterations: 1000,
+            steps_per_iteration: Vec::new(),
+            expert_epochs: 0,
             updates: Updates::Sgd { learning_rate: 0.1, momentum: 0.5, cosine: false },
             learnables: Vec::new(),
             learn_soft_labels: false,
+            soft_label_updates: SoftLabelUpdates::default(),
         }
     }
 }
@@ -220,5 +271,26 @@ pub trait Objective: Method {
     fn after_step(&mut self, step: &Step, synthetic: &Synthetic, lab: &Lab) -> Result<()> {
         let _ = (step, synthetic, lab);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn between_published_numbers_the_table_is_linear() {
+        let table = [(1, 1), (10, 50), (20, 25)];
+        let at = [1, 2, 5, 10, 15, 20, 100].map(|images| interpolated(&table, images));
+        assert_eq!(at, [1, 6, 23, 50, 38, 25, 25]);
+        assert_eq!(interpolated(&table[1..], 3), 50);
+        assert_eq!(interpolated(&[], 3), 1);
+    }
+
+    #[test]
+    fn needs_of_an_older_plugin_have_the_defaults_of_newer_fields() {
+        let needs: Needs = serde_json::from_str(r#"{ "networks": "fresh", "iterations": 7 }"#).unwrap();
+        let expected = Needs { networks: Networks::Fresh, iterations: 7, ..Needs::default() };
+        assert_eq!(needs, expected);
     }
 }

@@ -5,9 +5,9 @@
 
 use super::{
     Border, Cutout, DsaStrategy, DsaTransform, Flip, PaddedCrop, Rotate, Scale,
-    rows::{check_entries, column, whole},
+    rows::{check_entries, column, each_uniform, shared_uniform, whole},
 };
-use crate::Result;
+use crate::{Result, Services};
 use tch::{Kind, Tensor};
 
 /// Options of the family, with the published values.
@@ -112,6 +112,38 @@ impl Dsa {
                 Self::Rotate(Rotate::draw(&ones, options.ratio_rotate, options.align_corners))
             }
         }
+    }
+
+    /// A transform with the same parameters for every image, to be applied to real and synthetic images alike. `stream` and
+    /// `draw` are those of [`Services::random`].
+    ///
+    /// # Errors
+    /// Those of [`Services::random`].
+    pub fn siamese(
+        services: &Services,
+        stream: &str,
+        draw: u64,
+        image: [i64; 2],
+        options: &DsaOptions,
+    ) -> Result<Self> {
+        let [choice, row @ ..] = shared_uniform::<{ 1 + Self::DRAWS }>(services, stream, draw)?;
+        Ok(Self::draw(choice, &[row], image, options))
+    }
+
+    /// A transform with parameters of its own for each of the images `ids`, as networks are trained with.
+    ///
+    /// # Errors
+    /// Those of [`Services::random`].
+    pub fn each(
+        services: &Services,
+        stream: &str,
+        draw: u64,
+        ids: &[u64],
+        image: [i64; 2],
+        options: &DsaOptions,
+    ) -> Result<Self> {
+        let [choice] = shared_uniform::<1>(services, &format!("{stream}.choice"), draw)?;
+        Ok(Self::draw(choice, &each_uniform(services, stream, draw, ids)?, image, options))
     }
 
     /// The images `[N,C,H,W]` after it.

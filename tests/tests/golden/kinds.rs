@@ -1,8 +1,8 @@
 //! The kinds of cases, and what checks each.
 
 use crate::{
-    attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, minimum_norm, mix, priors,
-    robustness, schedule, sre2l, trades,
+    attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, matching, minimum_norm, mix, priors,
+    robustness, schedule, sre2l, trades, trajectory,
 };
 use guard_sdk::Result;
 
@@ -36,6 +36,9 @@ pub fn check(kind: &str) -> Option<Check> {
         "sre2l_loss" => sre2l::loss,
         "sre2l_steps" => sre2l::steps,
         "priors" => priors::check,
+        "dc" => matching::gradients,
+        "dm" => matching::embeddings,
+        "mtt" => trajectory::check,
         "mix" => mix::check,
         "cda_schedule" => schedule::check,
         "atk_clean" => attacks::clean,

@@ -13,6 +13,8 @@ mod gradient_norm;
 mod host;
 mod index;
 mod kinds;
+mod lab;
+mod matching;
 mod minimum_norm;
 mod mix;
 mod network;
@@ -23,6 +25,7 @@ mod schedule;
 mod sre2l;
 mod tally;
 mod trades;
+mod trajectory;
 
 use checks::Checks;
 use index::{Golden, folder};
