@@ -6,7 +6,7 @@ use guard_host::{
     plugin::{limit, verify},
 };
 use guard_sdk::{AttackInfo, Batch, Budget, Guarantee, Kind, Network, Norm, Result, Tensor};
-use guard_tests::{Bench, Examples, bits, one_line};
+use guard_tests::{Bench, Examples, Other, bits, one_line};
 use serde_json::{Value, json};
 
 const LINF: Budget = Budget { norm: Norm::Linf, epsilon: 0.03 };
@@ -16,7 +16,7 @@ const L2: Budget = Budget { norm: Norm::L2, epsilon: 0.4 };
 
 /// A host with these plugins. One thread: the tensors are small, and threads would only wait for each other.
 fn bench(plugins: &[&str]) -> Bench {
-    let bench = Bench::new(plugins);
+    let bench = Bench::new(plugins).with_networks(Other);
     tch::set_num_threads(1);
     bench
 }
@@ -48,6 +48,8 @@ fn attacks() -> Vec<(&'static str, Value)> {
         ("cw", json!({ "steps": 30, "search_steps": 2, "constant": 1.0, "target": "runner-up" })),
         ("deepfool", json!({ "steps": 8 })),
         ("ensemble", json!({ "attacks": members })),
+        ("transfer", json!({ "network": "other" })),
+        ("transfer", json!({ "network": "other", "attack": { "use": "mim", "options": { "steps": 6 } } })),
     ]
 }
 

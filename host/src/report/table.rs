@@ -1,7 +1,7 @@
 //! The table on stdout.
 
 use super::summary::Summary;
-use crate::engine::{Evaluation, UnderThreat, accuracy, count};
+use crate::engine::{Evaluation, Flag, UnderThreat, accuracy, count, rounded};
 use comfy_table::{CellAlignment, Table, presets};
 use guard_sdk::{Budget, Norm};
 use std::fmt::Write;
@@ -12,7 +12,7 @@ pub fn table(summary: &Summary) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header(summary));
     for row in &summary.rows {
-        let mut cells = vec![row.variant.clone(), row.network.clone(), row.clean.to_string()];
+        let mut cells = vec![row.label(), row.network.clone(), row.clean.to_string()];
         cells.extend(row.robust.iter().map(ToString::to_string));
         table.add_row(cells);
     }
@@ -24,7 +24,8 @@ pub fn table(summary: &Summary) -> String {
     }
     for row in &summary.rows {
         for flag in &row.flags {
-            let _ = write!(text, "\nflag: {}, {}: {flag}", row.variant, row.network);
+            let Flag { code, message } = flag;
+            let _ = write!(text, "\nflag {code}: {}, {}: {message}", row.variant, row.network);
         }
     }
     text + "\n"
@@ -72,7 +73,7 @@ pub fn evaluation_table(dataset: &str, images: usize, evaluation: &Evaluation) -
         let _ = write!(text, "\n{}", line.trim_end());
     }
     for flag in &evaluation.flags {
-        let _ = write!(text, "\nflag: {}", flag.message);
+        let _ = write!(text, "\nflag {}: {}", flag.code, flag.message);
     }
     text + "\n"
 }
@@ -107,10 +108,4 @@ fn norm(budget: &Budget) -> &'static str {
         Norm::Linf => "linf",
         Norm::L2 => "l2",
     }
-}
-
-/// Four decimals at most.
-fn rounded(epsilon: f64) -> String {
-    let text = format!("{epsilon:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
 }
