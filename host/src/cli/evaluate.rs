@@ -10,11 +10,11 @@ use crate::{
     plugin::Context,
     random::Streams,
     recipe,
-    report::{evaluation_json, evaluation_table, legacy_of_network},
-    run::{Display, Journal},
+    report::{arrays, evaluation_json, evaluation_table, legacy_of_network},
+    run::{Display, Journal, write_atomically},
 };
 use clap::Args;
-use guard_sdk::Device;
+use guard_sdk::{Device, Tensor};
 use serde_json::Value;
 use std::path::PathBuf;
 use toml::{Table, Value as Toml};
@@ -57,6 +57,9 @@ pub(super) struct EvaluateArguments {
     /// Look at so many of the test images, of every class in proportion.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Write there, as safetensors, whether each image was right without attack and under each, and how far it was moved.
+    #[arg(long, value_name = "FILE")]
+    arrays: Option<PathBuf>,
     /// Images in a step; no result depends on it.
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
@@ -161,6 +164,9 @@ impl EvaluateArguments {
             _ => Failure::Run(error),
         })?;
         log.finish("done")?;
+        if let Some(path) = &self.arrays {
+            write_atomically(path, |aside| Ok(Tensor::write_safetensors(&arrays(&evaluation), aside)?))?;
+        }
         let (dataset, images) = (&data.info.name, data.test.len());
         match session.format {
             Format::Human => print(&evaluation_table(dataset, images, &evaluation)),

@@ -166,9 +166,13 @@ impl JsonSchema for Epsilons {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let one = generator.subschema_for::<Epsilon>();
+        let one_or_curve = forms(
+            r#"write a fraction in quotes, such as "8/255", a number without them, or "curve""#,
+            &format!("{FRACTION}|^curve$"),
+        );
         json_schema!({
             "description": "A radius in pixel units, a list of them, or \"curve\": ½, 1, 2, 4, 8 and 16 levels of 255.",
-            "anyOf": [{ "const": "curve" }, one, { "type": "array", "minItems": 1, "items": one }]
+            "anyOf": [one_or_curve, { "type": "array", "minItems": 1, "items": one }]
         })
     }
 }
@@ -179,18 +183,22 @@ impl JsonSchema for Epsilon {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A radius in pixel units: a number above 0, or a fraction in quotes.",
-            "anyOf": [
-                { "type": "number", "exclusiveMinimum": 0 },
-                {
-                    "type": "string",
-                    "description": "write a fraction in quotes, such as \"8/255\", or a number without them",
-                    "pattern": r"^ *([0-9]+\.?[0-9]*|\.[0-9]+) */ *([0-9]+\.?[0-9]*|\.[0-9]+) *$"
-                }
-            ]
-        })
+        forms("write a fraction in quotes, such as \"8/255\", or a number without them", FRACTION)
     }
+}
+
+/// A fraction of two plain numbers, as a regular expression.
+const FRACTION: &str = r"^ *([0-9]+\.?[0-9]*|\.[0-9]+) */ *([0-9]+\.?[0-9]*|\.[0-9]+) *$";
+
+/// A number above 0, or text that matches `pattern`; `advice` is for text that does not.
+fn forms(advice: &str, pattern: &str) -> Schema {
+    json_schema!({
+        "description": "A radius in pixel units: a number above 0, or a fraction in quotes.",
+        "anyOf": [
+            { "type": "number", "exclusiveMinimum": 0 },
+            { "type": "string", "description": advice, "pattern": pattern }
+        ]
+    })
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ pub(super) fn curve(summary: &Summary) -> Option<String> {
 mod tests {
     use super::*;
     use crate::report::summary::{Row, Spread};
-    use guard_sdk::{Budget, Norm};
+    use guard_sdk::{Budget, Norm, attack::Knowledge};
 
     fn summary(epsilons: &[f64], robust: &[f64]) -> Summary {
         Summary {
@@ -83,6 +83,7 @@ mod tests {
             images: 10,
             split: "test",
             attacks: vec!["pgd".into()],
+            knowledge: Knowledge::WhiteBox,
             budgets: epsilons.iter().map(|&epsilon| Budget { norm: Norm::Linf, epsilon }).collect(),
             rows: vec![Row {
                 variant: "a < b".into(),

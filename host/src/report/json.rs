@@ -68,6 +68,7 @@ pub fn evaluation_json(dataset: &str, images: usize, evaluation: &Evaluation) ->
         let attacks = threat.map_or(&[][..], |threat| &threat.attacks).iter().map(|attack| {
             let mut figures = right(&attack.correct);
             figures["name"] = json!(attack.name);
+            figures["knowledge"] = json!(attack.knowledge);
             let member = |member: &Member| {
                 let accuracy = member.correct as f64 / images.max(1) as f64;
                 json!({ "name": member.name, "correct": member.correct, "accuracy": accuracy })

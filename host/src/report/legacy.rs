@@ -252,6 +252,6 @@ mod tests {
     #[test]
     fn a_network_that_is_never_right_has_no_relative_drop() {
         assert_eq!(relative_drop(0.0, 0.0), None);
-        assert_eq!(relative_drop(0.8, 0.2), Some(0.75));
+        assert_eq!(relative_drop(0.75, 0.375), Some(0.5));
     }
 }

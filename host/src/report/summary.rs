@@ -1,7 +1,7 @@
 //! The figures of a run: accuracies of each network, mean ± standard deviation over students, and the flags.
 
-use crate::engine::{Correct, Evaluation, Flag, RunResults, VariantResults, accuracy};
-use guard_sdk::Budget;
+use crate::engine::{Correct, Evaluation, Flag, RunResults, UnderThreat, VariantResults, accuracy};
+use guard_sdk::{Budget, attack::Knowledge};
 
 /// Mean and sample standard deviation of fractions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,6 +67,8 @@ pub struct Summary {
     pub split: &'static str,
     /// The attacks, by name.
     pub attacks: Vec<String>,
+    /// What they see of the network.
+    pub knowledge: Knowledge,
     /// The budgets, in the recipe's order.
     pub budgets: Vec<Budget>,
     /// The lines.
@@ -87,11 +89,13 @@ pub fn summary(results: &RunResults) -> Summary {
     let threats = any.next().map_or(&[][..], |first| &first.threats);
     let names =
         threats.first().map(|threat| threat.attacks.iter().map(|attack| attack.name.clone()).collect());
+    let knowledge = threats.first().map_or(Knowledge::WhiteBox, UnderThreat::knowledge);
     Summary {
         dataset: results.dataset.clone(),
         images: results.images,
         split: results.split,
         attacks: names.unwrap_or_default(),
+        knowledge,
         budgets: threats.iter().map(|threat| threat.budget).collect(),
         rows,
     }
@@ -118,8 +122,8 @@ fn row(variant: &VariantResults, network: String, networks: &[&Evaluation]) -> R
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{AttackResult, UnderThreat};
-    use guard_sdk::{Norm, attack::Knowledge};
+    use crate::engine::AttackResult;
+    use guard_sdk::Norm;
 
     #[test]
     fn the_spread_is_the_sample_standard_deviation() {

@@ -3,7 +3,7 @@
 use super::summary::Summary;
 use crate::engine::{Evaluation, Flag, UnderThreat, accuracy, count, rounded};
 use comfy_table::{CellAlignment, Table, presets};
-use guard_sdk::{Budget, Norm};
+use guard_sdk::{Budget, Norm, attack::Knowledge};
 use std::fmt::Write;
 
 /// The figures as text: the threat model first, since no number means anything without it.
@@ -36,7 +36,12 @@ pub fn evaluation_table(dataset: &str, images: usize, evaluation: &Evaluation) -
     let mut text = format!("accuracy in % (and number right) on {images} test images of {dataset}");
     let threats = &evaluation.threats;
     if let Some(first) = threats.first() {
-        let _ = write!(text, "; {} ball of radius ε in pixels [0,1], white-box", norm(&first.budget));
+        let _ = write!(
+            text,
+            "; {} ball of radius ε in pixels [0,1], {}",
+            norm(&first.budget),
+            seen(first.knowledge())
+        );
     }
     let cell = |correct: &[bool]| format!("{:.2} ({})", 100.0 * accuracy(correct), count(correct));
     let mut table = Table::new();
@@ -80,12 +85,16 @@ pub fn evaluation_table(dataset: &str, images: usize, evaluation: &Evaluation) -
 
 /// Data, threat model and attacks in a sentence.
 pub(super) fn caption(summary: &Summary) -> String {
-    let Summary { dataset, images, split, attacks, budgets, .. } = summary;
+    let Summary { dataset, images, split, attacks, knowledge, budgets, .. } = summary;
     let mut text = format!("accuracy in % on the {images} {split} images of {dataset}");
     if let Some(first) = budgets.first() {
         let attacks = if attacks.is_empty() { "no attack".to_string() } else { attacks.join(" and ") };
-        let _ =
-            write!(text, "; robust: {} ball of radius ε in pixels [0,1], white-box, {attacks}", norm(first));
+        let _ = write!(
+            text,
+            "; robust: {} ball of radius ε in pixels [0,1], {}, {attacks}",
+            norm(first),
+            seen(*knowledge)
+        );
         if attacks.contains(" and ") {
             text.push_str(", worst case per image");
         }
@@ -101,6 +110,13 @@ pub(super) fn header(summary: &Summary) -> Vec<String> {
     let mut header = vec!["variant".to_string(), "network".into(), "clean".into()];
     header.extend(summary.budgets.iter().map(|budget| format!("ε = {}", rounded(budget.epsilon))));
     header
+}
+
+fn seen(knowledge: Knowledge) -> &'static str {
+    match knowledge {
+        Knowledge::WhiteBox => "white-box",
+        Knowledge::BlackBox => "black-box",
+    }
 }
 
 fn norm(budget: &Budget) -> &'static str {

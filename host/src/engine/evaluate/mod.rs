@@ -85,6 +85,14 @@ pub struct UnderThreat {
     pub attacks: Vec<AttackResult>,
 }
 
+impl UnderThreat {
+    /// What the attacks together see of the network.
+    pub fn knowledge(&self) -> Knowledge {
+        let black = self.attacks.iter().all(|attack| attack.knowledge == Knowledge::BlackBox);
+        if black && !self.attacks.is_empty() { Knowledge::BlackBox } else { Knowledge::WhiteBox }
+    }
+}
+
 /// The accuracy of one network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
