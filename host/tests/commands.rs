@@ -90,6 +90,65 @@ fn attack_keeps_the_adversarial_images_and_shows_some() {
 }
 
 #[test]
+fn another_network_lends_its_gradients_and_what_is_wrong_with_it_is_told_at_once() {
+    let (here, arguments) = trained();
+    let with = |more: &[&'static str]| {
+        let transfer = ["--attack", "transfer", "--epsilon", "0.1", "--set", "evaluate.probe_images=0"];
+        [&["evaluate"], arguments.as_slice(), &transfer, more].concat()
+    };
+    let other = ["--set", "evaluate.attacks.0.options={ network = \"other\" }"];
+    let given = "--surrogate=other=run/checkpoints/student-0.safetensors";
+    let found = parse(&here.succeeds(&[with(&other), vec![given, "--format", "json"]].concat()));
+    let right = |value: &Value| value["correct"].as_u64().unwrap();
+    assert!(right(&found["attacks"][0]) < right(&found["clean"]), "{found}");
+
+    let unknown = here
+        .fails(2, &[with(&other), vec!["--surrogate=othre=run/checkpoints/student-0.safetensors"]].concat());
+    assert!(
+        unknown.contains("there is no network `other` here") && unknown.contains("did you mean `othre`?"),
+        "{unknown}"
+    );
+    let missing = here.fails(2, &[with(&other), vec!["--surrogate=other=nowhere.pth"]].concat());
+    assert!(missing.contains("nowhere.pth"), "{missing}");
+    let set = "evaluate.networks.other.network={ architecture = \"convnet\", width = 16, norm = \"batch\" }";
+    let wide = here.fails(2, &[with(&other), vec![given, "--set", set]].concat());
+    assert!(wide.contains("student-0.safetensors") && wide.contains("features.0.weight"), "{wide}");
+    let teacher = ["--set", "evaluate.attacks.0.options={ network = \"teacher\" }"];
+    let teacher = here.fails(2, &with(&teacher));
+    assert!(teacher.contains("there is no network `teacher` here"), "{teacher}");
+}
+
+#[test]
+fn a_curve_a_baseline_and_the_flags_are_in_report_and_results() {
+    let here = Here::new();
+    let sets = [
+        "evaluate.threat.epsilon=curve",
+        "evaluate.probe_images=40",
+        "evaluate.attacks=[{ use = \"pgd\", options = { steps = 1 } }, { use = \"transfer\", options = { network = \"teacher\" } }]",
+        "variants.0.baseline=true",
+    ];
+    let mut call = quick(&["--quiet", "--out", "run"]);
+    sets.iter().for_each(|set| call.extend(["--set", set]));
+    let table = here.succeeds(&call);
+    assert!(table.contains("| SRe2L (baseline)  | teacher    |"), "{table}");
+    assert!(table.contains("ε = 0.0627") && table.contains("flag "), "{table}");
+    let page = fs::read_to_string(here.path("run/report.html")).unwrap();
+    for part in ["<polyline points=", "<strong>Flag</strong> <code>", "SRe2L (baseline)", "relative_drop"] {
+        assert!(page.contains(part), "{part}");
+    }
+    assert!(!page.contains("No variant is a baseline"));
+    let results = json(&here.path("run/results.json"));
+    let line = &results["table"][0];
+    assert_eq!((&line["baseline"], line["robust"].as_array().unwrap().len()), (&true.into(), 6));
+    let legacy = json(&here.path("run/legacy.json"));
+    assert_eq!(legacy["networks"].as_array().unwrap().len(), 4 * 6);
+    assert!(legacy["networks"][5]["relative_drop"].is_number() && legacy["caveats"]["rr"].is_string());
+    // What the teacher's own images do to the teacher is no transfer.
+    let flags = results["variants"][0]["teacher"][0]["flags"].as_array().unwrap();
+    assert!(flags.iter().any(|flag| flag["code"] == "attack-caveat"), "{flags:?}");
+}
+
+#[test]
 fn evaluate_says_what_is_wrong_with_weights_and_options() {
     let (here, arguments) = trained();
     let with = |more: &[&'static str]| [&["evaluate"], arguments.as_slice(), more].concat();

@@ -1,6 +1,6 @@
 //! What the host does for a method during a call: numbers, words, and other methods of the recipe.
 
-use crate::{Batch, Budget, Error, Network, Result};
+use crate::{Batch, Budget, Error, Network, OwnedNetwork, Result};
 use tch::{Device, Kind, Tensor};
 
 /// How loud a line of the log is.
@@ -72,6 +72,10 @@ pub trait ServicesBackend {
     ) -> Result<Tensor>;
     /// See [`RegularizerHandle::penalty`].
     fn penalty(&self, key: u64, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor>;
+    /// See [`Services::network`]. Hosts that lend no networks say so.
+    fn network(&self, name: &str) -> Result<OwnedNetwork> {
+        Err(Error::unsupported(format!("this host lends no networks, and none of the name `{name}`")))
+    }
 }
 
 /// The host's services, lent for a call.
@@ -158,6 +162,16 @@ impl<'a> Services<'a> {
     /// If no plugin offers it, or it refuses the options.
     pub fn regularizer(&self, name: &str, options: &serde_json::Value) -> Result<RegularizerHandle> {
         Ok(RegularizerHandle(self.0.regularizer(name, options)?))
+    }
+
+    /// A copy of another network of the run, by name: `teacher`, or one that the recipe names in `evaluate.networks`. It is in
+    /// eval mode, its parameters need no gradients, and it can be kept between calls. In the stage `plan` it has the right
+    /// architecture, and maybe not yet its weights.
+    ///
+    /// # Errors
+    /// If the run has no network of that name; the help names the nearest.
+    pub fn network(&self, name: &str) -> Result<OwnedNetwork> {
+        self.0.network(name)
     }
 }
 

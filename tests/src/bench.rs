@@ -2,7 +2,7 @@
 
 use crate::libraries::built_folder;
 use guard_host::{
-    plugin::{Context, Hosted, Locator, Plugins, Recorder},
+    plugin::{Context, Hosted, Locator, NetworkSource, NoNetworks, Plugins, Recorder},
     random::Streams,
 };
 use guard_sdk::{
@@ -25,6 +25,8 @@ pub struct Bench {
     pub random: Streams,
     /// What methods reported.
     pub recording: Recording,
+    /// Networks that methods may ask for.
+    pub networks: Box<dyn NetworkSource>,
     _alone: MutexGuard<'static, ()>,
 }
 
@@ -38,6 +40,7 @@ impl Bench {
             plugins: Plugins::new(Locator::new(Some(built_folder().as_os_str()), None)),
             random: Streams::new(5),
             recording: Recording::default(),
+            networks: Box::new(NoNetworks),
             _alone: alone,
         };
         for plugin in plugins {
@@ -51,6 +54,11 @@ impl Bench {
         Self { plugins: self.plugins.checked(true), ..self }
     }
 
+    /// The same host with networks that methods may ask for.
+    pub fn with_networks(self, networks: impl NetworkSource + 'static) -> Self {
+        Self { networks: Box::new(networks), ..self }
+    }
+
     /// Iteration 0 of 10 of a stage.
     pub fn context(&self) -> Context<'_> {
         Context {
@@ -60,6 +68,7 @@ impl Bench {
             random: &self.random,
             recorder: &self.recording,
             plugins: &self.plugins,
+            networks: self.networks.as_ref(),
             device: Device::Cpu,
         }
     }

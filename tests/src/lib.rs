@@ -5,7 +5,9 @@ mod bench;
 pub mod data_files;
 mod fixtures;
 mod libraries;
+mod surrogate;
 
 pub use bench::{Bench, Recording, Unprepared};
 pub use fixtures::{Examples, bits, one_line, spec};
 pub use libraries::{RawPlugins, altered, built_folder, library, loaded_library, raw_plugins};
+pub use surrogate::Other;

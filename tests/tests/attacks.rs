@@ -5,9 +5,19 @@ use guard_host::{
     network::{Model, NormLayer},
     plugin::{limit, verify},
 };
-use guard_sdk::{AttackInfo, Batch, Budget, Guarantee, Kind, Network, Norm, Result, Tensor};
-use guard_tests::{Bench, Examples, bits, one_line};
+use guard_sdk::{
+    AttackInfo, Batch, Budget, Guarantee, Kind, Network, NetworkInfo, Norm, Output, Pass, Result, Tensor,
+    network::{NetworkBackend, Tensors},
+};
+use guard_tests::{Bench, Examples, Other, bits, one_line};
 use serde_json::{Value, json};
+use std::{
+    any::Any,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
 
 const LINF: Budget = Budget { norm: Norm::Linf, epsilon: 0.03 };
 /// So small that nothing is fooled.
@@ -16,7 +26,7 @@ const L2: Budget = Budget { norm: Norm::L2, epsilon: 0.4 };
 
 /// A host with these plugins. One thread: the tensors are small, and threads would only wait for each other.
 fn bench(plugins: &[&str]) -> Bench {
-    let bench = Bench::new(plugins);
+    let bench = Bench::new(plugins).with_networks(Other);
     tch::set_num_threads(1);
     bench
 }
@@ -44,10 +54,13 @@ fn attacks() -> Vec<(&'static str, Value)> {
         ("fab", json!({ "steps": 6, "restarts": 2 })),
         ("fab", json!({ "steps": 6, "targeted": false, "early_stop": true })),
         ("square", json!({ "queries": 40, "restarts": 2 })),
+        ("square", json!({ "queries": 20, "target": "random" })),
         ("cw", json!({ "steps": 30, "search_steps": 3, "constant": 1.0 })),
         ("cw", json!({ "steps": 30, "search_steps": 2, "constant": 1.0, "target": "runner-up" })),
         ("deepfool", json!({ "steps": 8 })),
         ("ensemble", json!({ "attacks": members })),
+        ("transfer", json!({ "network": "other" })),
+        ("transfer", json!({ "network": "other", "attack": { "use": "mim", "options": { "steps": 6 } } })),
     ]
 }
 
@@ -128,6 +141,79 @@ fn the_batch_an_example_is_in_changes_nothing_for_it() {
                 assert!(off < 1e-9, "{attack:?}, {:?}, {part:?}: {off}", budget.norm);
             }
         }
+    }
+}
+
+/// Counts the images that pass through a network.
+struct Counting {
+    model: Model,
+    images: Arc<AtomicU64>,
+}
+
+impl NetworkBackend for Counting {
+    fn info(&self) -> &NetworkInfo {
+        NetworkBackend::info(&self.model)
+    }
+
+    fn pass(&self, images: &Tensor, pass: Pass) -> Result<Output> {
+        self.images.fetch_add(images.size()[0] as u64, Ordering::Relaxed);
+        NetworkBackend::pass(&self.model, images, pass)
+    }
+
+    fn tensors(&self) -> Result<Tensors> {
+        NetworkBackend::tensors(&self.model)
+    }
+
+    fn rebind(&self, parameters: &[&Tensor]) -> Result<Box<dyn NetworkBackend>> {
+        self.model.rebind(parameters)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+#[test]
+fn what_is_decided_wrongly_costs_nothing_more() {
+    let bench = bench(&["guard_attacks"]);
+    let examples = decided_rightly(Kind::Float, 20);
+    let parts = json!({ "version": "custom", "attacks": ["apgd-ce", "apgd-t", "square"] });
+    for (name, options) in [
+        ("pgd", json!({ "steps": 40, "early_stop": true })),
+        ("apgd", json!({ "steps": 40 })),
+        ("apgd", json!({ "steps": 10, "loss": "targeted-dlr" })),
+        ("square", json!({ "queries": 400 })),
+        ("fab", json!({ "steps": 20, "early_stop": true })),
+        ("autoattack", parts),
+    ] {
+        let passed = |budget: &Budget| {
+            let images = Arc::new(AtomicU64::new(0));
+            let network = Counting { model: examples.model.frozen(), images: images.clone() };
+            let mut attack = bench.attack(name, options.clone()).unwrap();
+            let network = Network::lend(&network);
+            attack.perturb(&bench.context(), &network, &examples.batch(), budget).unwrap();
+            images.load(Ordering::Relaxed)
+        };
+        let (none_fooled, all_fooled) = (passed(&TINY), passed(&Budget { epsilon: 0.2, ..LINF }));
+        assert!(3 * all_fooled < none_fooled, "{name} {options}: {all_fooled} of {none_fooled} images");
+    }
+}
+
+#[test]
+fn every_form_that_repeats_released_code_says_so() {
+    let bench = bench(&["guard_attacks"]);
+    for (name, compat) in [
+        ("apgd", "torchattacks"),
+        ("autoattack", "torchattacks"),
+        ("cw", "torchattacks"),
+        ("deepfool", "torchattacks"),
+        ("mim", "guard"),
+        ("square", "torchattacks"),
+    ] {
+        let caveat = |options| bench.attack(name, options).unwrap().info(&bench.context()).unwrap().caveat;
+        let said = caveat(json!({ "compat": compat })).unwrap();
+        assert!(said.to_lowercase().contains(compat), "{name}: {said}");
+        assert_eq!(caveat(json!({})), None, "{name}");
     }
 }
 

@@ -2,13 +2,14 @@
 
 use guard_host::{
     data::{Split, View, prepare},
-    engine::{EvalOnly, Evaluation, Evaluator, OptimizerState},
+    engine::{EvalOnly, Evaluation, Evaluator, OptimizerState, Surrogates, count},
     network::{Architecture, Convnet, Model, NetworkSpec, NormLayer},
     plugin::Context,
     random::Streams,
     recipe::{Adam, AttackUse, Data, Optimizer},
     run::{Display, Journal},
 };
+use guard_sdk::attack::Knowledge;
 use guard_sdk::{
     Budget, Device, Error, Kind, NetworkInfo, Norm, Output, Pass, Result, Space, Tensor,
     autograd::{Graph, grad},
@@ -20,6 +21,8 @@ use std::{any::Any, sync::OnceLock};
 
 /// A small network that knows the digits, and the images to judge it on.
 fn trained() -> (Model, Split) {
+    // The tensors are small, and threads would only wait for each other.
+    tch::set_num_threads(1);
     static WEIGHTS: OnceLock<Vec<(Vec<i64>, Vec<f32>)>> = OnceLock::new();
     let data = prepare(&Data::named("digits")).unwrap().open().unwrap();
     let spec = NetworkSpec {
@@ -104,11 +107,25 @@ fn evaluate(
     split: &Split,
     attacks: &[AttackUse],
 ) -> Result<Evaluation> {
-    let bench = Bench::new(&["guard_attacks", "guard_misbehaving"]);
+    let within = [Budget { norm: Norm::Linf, epsilon: 0.1 }];
+    evaluate_among(Surrogates::default(), None, network, split, attacks, &within)
+}
+
+/// With networks that attacks may ask for, the one under attack maybe among them under the name `called`.
+fn evaluate_among(
+    networks: Surrogates,
+    called: Option<&str>,
+    network: impl NetworkBackend + 'static,
+    split: &Split,
+    attacks: &[AttackUse],
+    budgets: &[Budget],
+) -> Result<Evaluation> {
+    let bench = Bench::new(&["guard_attacks", "guard_misbehaving"]).with_networks(networks);
     let journal = Journal::without_file(Display::Quiet);
     let log = journal.stage("test", "evaluate");
     let evaluator = Evaluator {
         network: EvalOnly::new(network),
+        called,
         split,
         batch_size: 100,
         probe_images: 80,
@@ -116,7 +133,7 @@ fn evaluate(
         keep: None,
     };
     let context = Context { stage: "evaluate", recorder: &log, ..bench.context() };
-    evaluator.run(attacks, &[Budget { norm: Norm::Linf, epsilon: 0.1 }], &context)
+    evaluator.run(attacks, budgets, &context)
 }
 
 fn codes(evaluation: &Evaluation) -> Vec<&'static str> {
@@ -174,6 +191,33 @@ fn attacks_that_look_at_batch_mates_are_flagged() {
         let found = flags(as_it_is, as_it_is, &[attack("cheats", json!({ "how": how }))]);
         assert!(found.contains(&"depends-on-the-batch"), "{how}: {found:?}");
     }
+}
+
+#[test]
+fn an_attack_whose_budget_is_of_normalised_images_is_flagged_as_weaker_than_a_single_step() {
+    let found = flags(as_it_is, as_it_is, &[attack("cheats", json!({ "how": "normalised-budget" }))]);
+    assert!(found.contains(&"single-step-beats-iterative"), "{found:?}");
+}
+
+#[test]
+fn images_of_a_surrogate_are_a_weak_black_box_attack_unless_it_is_the_network_itself() {
+    let (model, split) = trained();
+    let other = Model::fresh(model.spec(), &Streams::new(9), Device::Cpu).unwrap();
+    let networks = || Surrogates::default().with("other", &other).with("itself", &trained().0);
+    let within = [Budget { norm: Norm::Linf, epsilon: 0.1 }];
+    let run = |name: &str| {
+        let attacks = [attack("transfer", json!({ "network": name })), pgd()];
+        let network = trained().0;
+        evaluate_among(networks(), Some("itself"), network, &split, &attacks, &within).unwrap()
+    };
+    let (across, within_itself) = (run("other"), run("itself"));
+    let left = |evaluation: &Evaluation, index: usize| count(&evaluation.threats[0].attacks[index].correct);
+    assert!(left(&across, 0) > left(&across, 1) + 20, "{} {}", left(&across, 0), left(&across, 1));
+    assert_eq!(across.threats[0].attacks[0].knowledge, Knowledge::BlackBox);
+    assert!(!codes(&across).contains(&"attack-caveat"), "{:?}", across.flags);
+    assert!(left(&within_itself, 0) <= left(&within_itself, 1) + 5);
+    assert_eq!(within_itself.threats[0].attacks[0].knowledge, Knowledge::WhiteBox);
+    assert!(codes(&within_itself).contains(&"attack-caveat"), "{:?}", within_itself.flags);
 }
 
 #[test]

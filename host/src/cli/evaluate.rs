@@ -4,17 +4,17 @@ use super::{Format, Session, print, print_json};
 use crate::{
     cli::Failure,
     data,
-    engine::{EvalOnly, Evaluator, Keep},
+    engine::{EvalOnly, Evaluator, Keep, Surrogates},
     network::Model,
     plan::Plan,
     plugin::Context,
     random::Streams,
     recipe,
-    report::{evaluation_json, evaluation_table},
-    run::{Display, Journal},
+    report::{arrays, evaluation_json, evaluation_table, legacy_of_network},
+    run::{Display, Journal, write_atomically},
 };
 use clap::Args;
-use guard_sdk::Device;
+use guard_sdk::{Device, Tensor};
 use serde_json::Value;
 use std::path::PathBuf;
 use toml::{Table, Value as Toml};
@@ -46,12 +46,20 @@ pub(super) struct EvaluateArguments {
     /// The norm that bounds the attacks.
     #[arg(long, value_name = "NORM", default_value = "linf")]
     norm: String,
-    /// The radius of the attacks in pixels, such as 8/255 or 0.03. May be repeated.
+    /// The radius of the attacks in pixels, such as 8/255 or 0.03. May be repeated; `curve` stands for ½, 1, 2, 4, 8 and 16
+    /// levels of 255.
     #[arg(long = "epsilon", value_name = "RADIUS", id = "epsilons")]
     epsilons: Vec<String>,
+    /// Another network that attacks may use, and its weights, such as `--surrogate other=other.pth` for `transfer` with
+    /// `network = "other"`. May be repeated; what else belongs to it goes through `--set evaluate.networks.NAME.KEY=VALUE`.
+    #[arg(long = "surrogate", value_name = "NAME=FILE", value_parser = named_file)]
+    surrogates: Vec<(String, String)>,
     /// Look at so many of the test images, of every class in proportion.
     #[arg(long, value_name = "N")]
     limit: Option<usize>,
+    /// Write there, as safetensors, whether each image was right without attack and under each, and how far it was moved.
+    #[arg(long, value_name = "FILE")]
+    arrays: Option<PathBuf>,
     /// Images in a step; no result depends on it.
     #[arg(long, value_name = "N")]
     batch_size: Option<usize>,
@@ -64,6 +72,14 @@ pub(super) struct EvaluateArguments {
     /// Show no progress.
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// `NAME=FILE`.
+fn named_file(written: &str) -> Result<(String, String), String> {
+    match written.split_once('=') {
+        Some((name, file)) if !name.is_empty() && !file.is_empty() => Ok((name.into(), file.into())),
+        _ => Err("a name and a file are needed, such as `other=weights/other.safetensors`".into()),
+    }
 }
 
 impl EvaluateArguments {
@@ -83,12 +99,19 @@ impl EvaluateArguments {
         evaluate.extend(self.batch_size.map(|size| ("batch_size".to_string(), number(size))));
         if !self.epsilons.is_empty() {
             let radius = |written: &String| written.parse().map_or_else(|_| text(written), Toml::Float);
-            let epsilons = Toml::Array(self.epsilons.iter().map(radius).collect());
+            let epsilons = match self.epsilons.as_slice() {
+                [one] => radius(one),
+                several => Toml::Array(several.iter().map(radius).collect()),
+            };
             let threat = Table::from_iter([("norm".into(), text(&self.norm)), ("epsilon".into(), epsilons)]);
             evaluate.insert("threat".into(), Toml::Table(threat));
         }
         let attack = |name: &String| Toml::Table(Table::from_iter([("use".into(), text(name))]));
         evaluate.insert("attacks".into(), Toml::Array(self.attacks.iter().map(attack).collect()));
+        let weights = |(name, file): &(String, String)| {
+            (name.clone(), Toml::Table(Table::from_iter([("weights".into(), text(file))])))
+        };
+        evaluate.insert("networks".into(), Toml::Table(self.surrogates.iter().map(weights).collect()));
         let network = Table::from_iter([("architecture".to_string(), text(&self.architecture))]);
         Table::from_iter([
             ("seed".to_string(), Toml::Integer(i64::try_from(self.seed).unwrap_or(i64::MAX))),
@@ -114,6 +137,7 @@ impl EvaluateArguments {
         let journal = Journal::without_file(display);
         let log = journal.stage(&self.architecture, "evaluate");
         let streams = Streams::new(plan.seed).named("evaluate");
+        let networks = Surrogates::load(&variant.surrogates, device).map_err(Failure::Usage)?;
         let context = Context {
             stage: "evaluate",
             iteration: 0,
@@ -121,24 +145,36 @@ impl EvaluateArguments {
             random: &streams,
             recorder: &log,
             plugins: &session.plugins,
+            networks: &networks,
             device,
         };
         let evaluate = &variant.recipe.evaluate;
         let evaluator = Evaluator {
             network: EvalOnly::of(&model)?,
+            called: None,
             split: &data.test,
             batch_size: evaluate.batch_size,
             probe_images: evaluate.probe_images,
             observer: &log,
             keep,
         };
-        let evaluation = evaluator.run(&evaluate.attacks, &variant.budgets, &context)?;
+        let evaluation = evaluator.run(&evaluate.attacks, &variant.budgets, &context);
+        let evaluation = evaluation.map_err(|error| match error.code.as_str() {
+            "unknown-network" => Failure::Usage(error),
+            _ => Failure::Run(error),
+        })?;
         log.finish("done")?;
+        if let Some(path) = &self.arrays {
+            write_atomically(path, |aside| Ok(Tensor::write_safetensors(&arrays(&evaluation), aside)?))?;
+        }
         let (dataset, images) = (&data.info.name, data.test.len());
         match session.format {
             Format::Human => print(&evaluation_table(dataset, images, &evaluation)),
             Format::Json => {
                 let mut results = evaluation_json(dataset, images, &evaluation);
+                for (result, threat) in results.iter_mut().zip(&evaluation.threats) {
+                    result["legacy"] = legacy_of_network(&evaluation, threat);
+                }
                 // One threat, one object; of several, a list.
                 print_json(&if results.len() == 1 { results.remove(0) } else { Value::Array(results) })
             }

@@ -8,7 +8,7 @@ use crate::{
     plan::{Plan, check_methods},
     random::Streams,
     recipe::{self, EvaluationSplit, Problems},
-    report::{arrays, json, page, summary, table},
+    report::{arrays, json, legacy, page, summary, table},
     run::{Display, Journal, RunDirectory, write_atomically, write_text},
 };
 use clap::Args;
@@ -99,8 +99,9 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
             })?;
         }
     }
-    let (figures, results) = (summary(&results), json(&results));
+    let (figures, others, results) = (summary(&results), legacy(&plan, &results), json(&results));
     directory.write_json("results.json", &results)?;
+    directory.write_json("legacy.json", &others.json())?;
     let sheets: Vec<(String, String)> = plan
         .variants
         .iter()
@@ -111,7 +112,8 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
             (variant.name.clone(), relative.display().to_string())
         })
         .collect();
-    write_text(&directory.path().join("report.html"), &page(&plan, &figures, &data.skipped, &sheets))?;
+    let page = page(&plan, &figures, &others, &data.skipped, &sheets);
+    write_text(&directory.path().join("report.html"), &page)?;
     if display == Display::Automatic {
         if !data.skipped.is_empty() {
             eprintln!(

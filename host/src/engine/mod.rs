@@ -23,7 +23,7 @@ mod training_loss;
 pub use distill::{Distiller, ImageGroup, Stopped, SyntheticSet};
 pub use evaluate::{
     AttackResult, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Flag, Keep, Member,
-    PROBE_ATTACKS, UnderThreat, accuracy, count,
+    PROBE_ATTACKS, Surrogates, UnderThreat, accuracy, count, rounded,
 };
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;

@@ -1,16 +1,16 @@
 //! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
 
 use super::{
-    Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Trained, Trainer,
-    TrainingLoss, WeightedRegularizer, accuracy,
+    Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Surrogates,
+    Trained, Trainer, TrainingLoss, WeightedRegularizer, accuracy,
 };
 use crate::{
     data::{DataInfo, Dataset, Skipped},
     network::Model,
     plan::{Plan, PluginLock, VariantPlan},
-    plugin::{Context, Plugins, Recorder},
+    plugin::{Context, NoNetworks, Plugins, Recorder},
     random::Streams,
-    recipe::{Distill, EvaluationSplit, Labels, RegularizerUse},
+    recipe::{Distill, EvaluationSplit, Labels, RegularizerUse, TEACHER},
     run::{DistilledManifest, Journal, RunDirectory, StageLog, write_atomically, write_distilled},
 };
 use guard_sdk::{Device, Error, Result, Tensor, lab::LabInfo};
@@ -35,10 +35,25 @@ pub struct RunResults {
 pub struct VariantResults {
     /// The variant.
     pub name: String,
+    /// Whether the recipe calls it a baseline.
+    pub baseline: bool,
     /// Of the network trained on real data.
     pub teacher: Option<Evaluation>,
     /// Of the networks trained on synthetic data.
     pub students: Vec<StudentResult>,
+}
+
+impl VariantResults {
+    /// What is a line of a table: the teacher, and the students together.
+    pub fn networks(&self) -> Vec<(String, Vec<&Evaluation>)> {
+        let teacher = self.teacher.iter().map(|teacher| ("teacher".to_string(), vec![teacher]));
+        let students: Vec<&Evaluation> = self.students.iter().map(|student| &student.evaluation).collect();
+        let name = match students.len() {
+            1 => "1 student".to_string(),
+            count => format!("{count} students"),
+        };
+        teacher.chain((!students.is_empty()).then_some((name, students))).collect()
+    }
 }
 
 /// What one student found.
@@ -97,10 +112,11 @@ impl VariantRun<'_> {
         let folder = self.pipeline.directory.variant(self.pipeline.plan, &self.variant.name);
         let loss = self.training_loss()?;
         let teacher = if self.variant.trains_teacher { Some(self.train(&loss, &folder)?) } else { None };
+        let VariantPlan { name, baseline, .. } = self.variant;
         let mut results =
-            VariantResults { name: self.variant.name.clone(), teacher: None, students: Vec::new() };
+            VariantResults { name: name.clone(), baseline: *baseline, teacher: None, students: Vec::new() };
         if let Some(teacher) = &teacher {
-            results.teacher = Some(self.evaluate(teacher, "evaluate teacher")?);
+            results.teacher = Some(self.evaluate(teacher, Some(teacher), "evaluate teacher")?);
         }
         if let Some(distill) = &self.variant.recipe.distill {
             let set = self.distill(&folder, distill, teacher.as_ref(), &loss)?;
@@ -115,7 +131,8 @@ impl VariantRun<'_> {
                     logits.as_ref(),
                     teacher.as_ref(),
                 )?;
-                let evaluation = self.evaluate(&student, &format!("evaluate student {}", number + 1))?;
+                let stage = format!("evaluate student {}", number + 1);
+                let evaluation = self.evaluate(&student, teacher.as_ref(), &stage)?;
                 results.students.push(StudentResult { number, evaluation });
             }
         }
@@ -137,7 +154,8 @@ impl VariantRun<'_> {
         recorder: &'b dyn Recorder,
     ) -> Context<'b> {
         let (plugins, device) = (self.pipeline.plugins, self.pipeline.device);
-        Context { stage, iteration: 0, iterations: 0, random: streams, recorder, plugins, device }
+        let networks = &NoNetworks;
+        Context { stage, iteration: 0, iterations: 0, random: streams, recorder, plugins, networks, device }
     }
 
     fn regularizers(&self, stage: &str, uses: &[RegularizerUse]) -> Result<Vec<WeightedRegularizer>> {
@@ -317,13 +335,20 @@ impl VariantRun<'_> {
         )
     }
 
-    fn evaluate(&self, model: &Model, stage: &str) -> Result<Evaluation> {
+    /// Judges a network; attacks may ask for the teacher, where there is one.
+    fn evaluate(&self, model: &Model, teacher: Option<&Model>, stage: &str) -> Result<Evaluation> {
         // Student number and teacher share the attacks' random streams: the same images get the same starts.
         let (log, streams) = (self.log(stage), self.streams("evaluate"));
-        let context = self.context("evaluate", &streams, &log);
+        let given = Surrogates::load(&self.variant.surrogates, self.pipeline.device)?;
+        let networks = match teacher {
+            Some(teacher) => given.with(TEACHER, teacher),
+            None => given,
+        };
+        let context = Context { networks: &networks, ..self.context("evaluate", &streams, &log) };
         let evaluate = &self.variant.recipe.evaluate;
         let evaluator = Evaluator {
             network: EvalOnly::of(model)?,
+            called: teacher.filter(|teacher| std::ptr::eq(*teacher, model)).map(|_| TEACHER),
             split: &self.pipeline.data.test,
             batch_size: evaluate.batch_size,
             probe_images: evaluate.probe_images,

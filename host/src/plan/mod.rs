@@ -2,8 +2,14 @@
 //! runs; everything that can be known to be wrong is found here, in one pass, before anything runs. It needs no data.
 
 mod needs;
+mod surrogates;
 
-use self::needs::{check_needs, optimizer_of, unknown_layer};
+pub use surrogates::SurrogatePlan;
+
+use self::{
+    needs::{check_needs, optimizer_of, unknown_layer},
+    surrogates::Promised,
+};
 use crate::{
     data::{DataInfo, Dataset, Prepared},
     engine::PROBE_ATTACKS,
@@ -12,7 +18,7 @@ use crate::{
     random::Streams,
     recipe::{
         AttackUse, Document, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse,
-        Schedule, Variant,
+        Schedule, TEACHER, Variant, child,
     },
 };
 use guard_sdk::{
@@ -61,6 +67,8 @@ pub struct PluginLock {
 pub struct VariantPlan {
     /// Its name.
     pub name: String,
+    /// Whether the others are to be measured by it.
+    pub baseline: bool,
     /// The recipe with the variant's keys replaced and every default filled in.
     pub recipe: Recipe,
     /// The network that is trained on real data.
@@ -71,6 +79,9 @@ pub struct VariantPlan {
     pub trains_teacher: bool,
     /// How the synthetic images are made; nothing if the recipe has no `[distill]`.
     pub distillation: Option<Distillation>,
+    /// Networks that attacks may use beside the one under attack.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub surrogates: Vec<SurrogatePlan>,
     /// Norm and ε in pixels of each evaluation.
     #[serde(serialize_with = "budgets")]
     pub budgets: Vec<Budget>,
@@ -133,7 +144,8 @@ impl Plan {
         let mut variants = Vec::new();
         if let Some(data) = &data {
             for variant in &recipe.variants {
-                let mut checker = Checker { variant, data, plugins: &mut *plugins, problems: &mut problems };
+                let (plugins, networks) = (&mut *plugins, Promised::default());
+                let mut checker = Checker { variant, data, plugins, networks, problems: &mut problems };
                 variants.extend(checker.plan());
             }
         } else {
@@ -160,6 +172,10 @@ impl Plan {
         self.data = data.info.clone();
         for variant in &mut self.variants {
             for network in [&mut variant.network, &mut variant.student] {
+                (network.mean, network.std) = (data.info.mean.clone(), data.info.std.clone());
+            }
+            for surrogate in variant.surrogates.iter_mut().filter(|each| each.statistics_of_data) {
+                let network = &mut surrogate.network;
                 (network.mean, network.std) = (data.info.mean.clone(), data.info.std.clone());
             }
         }
@@ -207,13 +223,15 @@ struct Checker<'a> {
     variant: &'a Variant,
     data: &'a DataInfo,
     plugins: &'a mut Plugins,
+    /// What attacks may ask for.
+    networks: Promised,
     problems: &'a mut Vec<Problem>,
 }
 
 impl Checker<'_> {
     fn plan(&mut self) -> Option<VariantPlan> {
         let found = self.problems.len();
-        let Variant { name, recipe, .. } = self.variant;
+        let Variant { name, baseline, recipe, .. } = self.variant;
         let network = self.spec(&recipe.network, "/network");
         let student = match &recipe.student.network {
             Some(student) => self.spec(student, "/student/network"),
@@ -231,6 +249,15 @@ impl Checker<'_> {
             self.problems.push(problem.help("give the cross-entropy or a regularizer a weight above 0"));
         }
         let distillation = self.distillation(network.as_ref());
+        let labelled = recipe.distill.is_none() || recipe.relabel.labels != Labels::Hard;
+        let needed = distillation
+            .as_ref()
+            .is_some_and(|distillation| distillation.needs.networks == Networks::Teacher);
+        let trains_teacher = labelled || needed;
+        let surrogates = self.surrogates();
+        let promised = surrogates.iter().map(|each| (each.name.clone(), each.network.clone()));
+        let teacher = network.clone().filter(|_| trains_teacher).map(|spec| (TEACHER.to_string(), spec));
+        self.networks = Promised(promised.chain(teacher).collect());
         let budgets = self.budgets();
         for (index, attack) in recipe.evaluate.attacks.iter().enumerate() {
             self.attack(index, attack, &budgets);
@@ -241,20 +268,18 @@ impl Checker<'_> {
                 let _ = self.plugins.require(Kind::Attack, attack);
             }
         }
-        let labelled = recipe.distill.is_none() || recipe.relabel.labels != Labels::Hard;
-        let needed = distillation
-            .as_ref()
-            .is_some_and(|distillation| distillation.needs.networks == Networks::Teacher);
         if self.problems.len() > found {
             return None;
         }
         Some(VariantPlan {
             name: name.clone(),
+            baseline: *baseline,
             recipe: recipe.clone(),
             network: network?,
             student: student?,
-            trains_teacher: labelled || needed,
+            trains_teacher,
             distillation,
+            surrogates,
             budgets,
         })
     }
@@ -279,6 +304,32 @@ impl Checker<'_> {
                 None
             }
         }
+    }
+
+    /// The networks that the recipe names for attacks, with their weights looked at.
+    fn surrogates(&mut self) -> Vec<SurrogatePlan> {
+        let Variant { recipe, .. } = self.variant;
+        let mut plans = Vec::new();
+        for (name, given) in &recipe.evaluate.networks {
+            let at = child("/evaluate/networks", name);
+            let place = if given.network.is_some() { child(&at, "network") } else { at.clone() };
+            let Some(spec) = self.spec(given.network.as_ref().unwrap_or(&recipe.network), &place) else {
+                continue;
+            };
+            let own = given.mean.clone().zip(given.std.clone());
+            let from_data = own.is_none();
+            let (mean, std) = own.unwrap_or((spec.mean.clone(), spec.std.clone()));
+            let spec = NetworkSpec { mean, std, ..spec };
+            let plan = spec.program().map_err(|error| (at.clone(), error)).and_then(|_| {
+                let plan = SurrogatePlan::new(name, &given.weights, spec, from_data);
+                plan.map_err(|error| (child(&at, "weights"), error))
+            });
+            match plan {
+                Ok(plan) => plans.push(plan),
+                Err((place, error)) => self.refuse(&place, error),
+            }
+        }
+        plans
     }
 
     fn regularizers(&mut self, list: &str, uses: &[RegularizerUse]) {
@@ -378,6 +429,7 @@ impl Checker<'_> {
             random: &streams,
             recorder: &Silent,
             plugins: self.plugins,
+            networks: &self.networks,
             device: Device::Cpu,
         };
         match make(self.plugins, &context, name, &options) {

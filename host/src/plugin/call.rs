@@ -2,6 +2,7 @@
 //! compared, lent tensors compared, errors named.
 
 use super::{
+    networks::NetworkSource,
     registry::{Handles, Plugins},
     services::HostServices,
 };
@@ -55,6 +56,8 @@ pub struct Context<'a> {
     pub recorder: &'a dyn Recorder,
     /// The run's plugins.
     pub plugins: &'a Plugins,
+    /// Networks that methods may ask for by name.
+    pub networks: &'a dyn NetworkSource,
     /// The run's device.
     pub device: Device,
 }

@@ -3,6 +3,7 @@
 mod call;
 mod file;
 mod locate;
+mod networks;
 mod registry;
 mod services;
 mod verify;
@@ -10,5 +11,6 @@ mod verify;
 pub use call::{Context, Hosted, Recorder, Silent};
 pub use file::{Inspection, inspect};
 pub use locate::{Locator, library_name};
+pub use networks::{NetworkSource, NoNetworks, unknown_network};
 pub use registry::{Loaded, Plugins};
 pub use verify::{limit, verify};

@@ -16,7 +16,11 @@ pub(super) const LONGEST_NAME: usize = 100;
 pub(super) fn check(document: &Document) -> Vec<Problem> {
     let name = folder_name(document, "/name");
     let mut problems: Vec<Problem> = name.into_iter().collect();
-    problems.extend(channels(document));
+    problems.extend(channels(document, "/data", "the data set's own"));
+    for name in keys(document, NETWORKS) {
+        problems.extend(channels(document, &child(NETWORKS, &name), "the data's"));
+    }
+    problems.extend(reserved_name(document));
     problems.extend(radii(document));
     problems.extend(attacks(document));
     for optimizer in ["/training", "/distill", "/student"] {
@@ -46,24 +50,39 @@ pub(super) fn folder_name(document: &Document, pointer: &str) -> Option<Problem>
     Some(document.problem(pointer, Mark::Value, message).help(help))
 }
 
-/// `data.mean` and `data.std` describe the same channels.
-fn channels(document: &Document) -> Option<Problem> {
-    let length = |pointer| Some(document.get(pointer)?.as_array()?.len());
-    let (mean, std) = ("/data/mean", "/data/std");
+/// The networks that attacks may ask for by name.
+const NETWORKS: &str = "/evaluate/networks";
+
+fn keys(document: &Document, table: &str) -> Vec<String> {
+    let table = document.get(table).and_then(Value::as_object);
+    table.map_or_else(Vec::new, |table| table.keys().cloned().collect())
+}
+
+/// The run has a network of its own that is called so.
+fn reserved_name(document: &Document) -> Option<Problem> {
+    let at = child(NETWORKS, super::model::TEACHER);
+    document.get(&at)?;
+    let message = "`teacher` is the network that the run trains on real data";
+    Some(document.problem(&at, Mark::Key, message).help("give this one another name"))
+}
+
+/// `mean` and `std` of the table `at` describe the same channels; without them it has those `otherwise`.
+fn channels(document: &Document, at: &str, otherwise: &str) -> Option<Problem> {
+    let length = |pointer: &str| Some(document.get(pointer)?.as_array()?.len());
+    let (mean, std) = (child(at, "mean"), child(at, "std"));
+    let (mean, std) = (mean.as_str(), std.as_str());
+    let (of_mean, of_std) = (dotted(mean), dotted(std));
+    let help = format!("give both, or neither for {otherwise}");
     match (document.get(mean), document.get(std)) {
         (Some(_), None) => Some(
-            document
-                .problem(mean, Mark::Key, "`data.mean` is given without `data.std`")
-                .help("give both, or neither for the data set's own"),
+            document.problem(mean, Mark::Key, format!("`{of_mean}` is given without `{of_std}`")).help(help),
         ),
         (None, Some(_)) => Some(
-            document
-                .problem(std, Mark::Key, "`data.std` is given without `data.mean`")
-                .help("give both, or neither for the data set's own"),
+            document.problem(std, Mark::Key, format!("`{of_std}` is given without `{of_mean}`")).help(help),
         ),
         _ => {
             let (means, stds) = (length(mean)?, length(std)?);
-            let message = format!("`data.std` has {stds} channels, `data.mean` has {means}");
+            let message = format!("`{of_std}` has {stds} channels, `{of_mean}` has {means}");
             (means != stds).then(|| document.problem(std, Mark::Value, message))
         }
     }
@@ -86,6 +105,10 @@ fn radii(document: &Document) -> Vec<Problem> {
         Some(problem.help(help))
     };
     match document.get(at) {
+        Some(Value::String(text)) if text == "curve" && !linf => {
+            let message = "a curve's radii are those of single pixels, for the norm `linf`";
+            vec![document.problem(at, Mark::Value, message).help("list the radii")]
+        }
         Some(Value::Array(list)) => {
             let radii = list.iter().enumerate();
             radii.filter_map(|(index, radius)| judge(child(at, &index.to_string()), radius)).collect()

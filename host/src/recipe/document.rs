@@ -95,7 +95,7 @@ impl Document {
 }
 
 /// The pointer of an entry of the table or list at `pointer`.
-pub(super) fn child(pointer: &str, key: &str) -> String {
+pub fn child(pointer: &str, key: &str) -> String {
     format!("{pointer}/{}", key.replace('~', "~0").replace('/', "~1"))
 }
 

@@ -1,4 +1,4 @@
-//! The threat's radius as people write it: `0.03`, `"8/255"`, or a list of such.
+//! The threat's radius as people write it: `0.03`, `"8/255"`, a list of such, or `"curve"`.
 //!
 //! The rule: the writing is kept beside the number, so that every result can show the radius as the recipe has it.
 
@@ -121,16 +121,29 @@ impl From<Epsilon> for Written {
 #[serde(from = "OneOrMany", into = "OneOrMany")]
 pub struct Epsilons(pub Vec<Epsilon>);
 
+/// The radii of a curve in the linf norm; 0, the clean accuracy, is always there.
+pub const CURVE: [&str; 6] = ["0.5/255", "1/255", "2/255", "4/255", "8/255", "16/255"];
+
 #[derive(Clone, Serialize, Deserialize)]
 #[serde(untagged)]
 enum OneOrMany {
+    Curve(Curve),
     One(Epsilon),
     Many(Vec<Epsilon>),
+}
+
+#[derive(Clone, Copy, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Curve {
+    Curve,
 }
 
 impl From<OneOrMany> for Epsilons {
     fn from(written: OneOrMany) -> Epsilons {
         match written {
+            OneOrMany::Curve(Curve::Curve) => {
+                Epsilons(CURVE.into_iter().filter_map(|radius| Epsilon::fraction(radius).ok()).collect())
+            }
             OneOrMany::One(epsilon) => Epsilons(vec![epsilon]),
             OneOrMany::Many(epsilons) => Epsilons(epsilons),
         }
@@ -153,9 +166,13 @@ impl JsonSchema for Epsilons {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let one = generator.subschema_for::<Epsilon>();
+        let one_or_curve = forms(
+            r#"write a fraction in quotes, such as "8/255", a number without them, or "curve""#,
+            &format!("{FRACTION}|^curve$"),
+        );
         json_schema!({
-            "description": "A radius in pixel units, or a list of them.",
-            "anyOf": [one, { "type": "array", "minItems": 1, "items": one }]
+            "description": "A radius in pixel units, a list of them, or \"curve\": ½, 1, 2, 4, 8 and 16 levels of 255.",
+            "anyOf": [one_or_curve, { "type": "array", "minItems": 1, "items": one }]
         })
     }
 }
@@ -166,18 +183,22 @@ impl JsonSchema for Epsilon {
     }
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({
-            "description": "A radius in pixel units: a number above 0, or a fraction in quotes.",
-            "anyOf": [
-                { "type": "number", "exclusiveMinimum": 0 },
-                {
-                    "type": "string",
-                    "description": "write a fraction in quotes, such as \"8/255\", or a number without them",
-                    "pattern": r"^ *([0-9]+\.?[0-9]*|\.[0-9]+) */ *([0-9]+\.?[0-9]*|\.[0-9]+) *$"
-                }
-            ]
-        })
+        forms("write a fraction in quotes, such as \"8/255\", or a number without them", FRACTION)
     }
+}
+
+/// A fraction of two plain numbers, as a regular expression.
+const FRACTION: &str = r"^ *([0-9]+\.?[0-9]*|\.[0-9]+) */ *([0-9]+\.?[0-9]*|\.[0-9]+) *$";
+
+/// A number above 0, or text that matches `pattern`; `advice` is for text that does not.
+fn forms(advice: &str, pattern: &str) -> Schema {
+    json_schema!({
+        "description": "A radius in pixel units: a number above 0, or a fraction in quotes.",
+        "anyOf": [
+            { "type": "number", "exclusiveMinimum": 0 },
+            { "type": "string", "description": advice, "pattern": pattern }
+        ]
+    })
 }
 
 #[cfg(test)]
@@ -199,6 +220,14 @@ mod tests {
             let read: Epsilons = serde_json::from_value(written.clone()).expect("good");
             assert_eq!(serde_json::to_value(read).expect("good"), written);
         }
+    }
+
+    #[test]
+    fn a_curve_is_written_out() {
+        let read: Epsilons = serde_json::from_value(json!("curve")).expect("good");
+        let levels: Vec<f64> = read.0.iter().map(|radius| radius.pixels() * 255.0).collect();
+        assert_eq!(levels, [0.5, 1.0, 2.0, 4.0, 8.0, 16.0]);
+        assert_eq!(serde_json::to_value(read).expect("good"), json!(CURVE));
     }
 
     #[test]

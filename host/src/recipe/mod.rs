@@ -37,8 +37,9 @@ use std::sync::LazyLock;
 use serde_json::Value;
 
 use self::validate::Checker;
+use self::variants::Named;
 
-pub use document::{Document, Mark};
+pub use document::{Document, Mark, child};
 pub use model::*;
 pub use problem::{Location, Problem, Problems};
 
@@ -60,6 +61,8 @@ pub struct Loaded {
 pub struct Variant {
     /// The variant's name, or the recipe's where there are no variants.
     pub name: String,
+    /// Whether the others are to be measured by it.
+    pub baseline: bool,
     /// The recipe with the variant's keys replaced; their places are those in the variant.
     pub document: Document,
     /// The recipe with the variant's keys replaced; it has no variants.
@@ -83,9 +86,9 @@ pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Pr
     let (variants, found) = variants::variants(&document);
     problems.extend(found);
     let recipe = typed(&document, &mut problems);
-    let variants = variants.into_iter().filter_map(|(name, document)| {
+    let variants = variants.into_iter().filter_map(|Named { name, baseline, document }| {
         let recipe = typed(&document, &mut problems)?;
-        Some(Variant { name, document, recipe })
+        Some(Variant { name, baseline, document, recipe })
     });
     let mut variants: Vec<Variant> = variants.collect();
 
@@ -96,6 +99,7 @@ pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Pr
             if variants.is_empty() {
                 variants.push(Variant {
                     name: name.clone(),
+                    baseline: false,
                     document: document.clone(),
                     recipe: recipe.clone(),
                 });
@@ -115,7 +119,7 @@ pub fn documents(source_name: &str, text: &str, sets: &[String]) -> Vec<Document
         let _ = document.set(set);
     }
     let (variants, _) = variants::variants(&document);
-    std::iter::once(document).chain(variants.into_iter().map(|(_, document)| document)).collect()
+    std::iter::once(document).chain(variants.into_iter().map(|named| named.document)).collect()
 }
 
 /// The JSON Schema of recipes.

@@ -6,7 +6,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
-use std::path::PathBuf;
+use std::{collections::BTreeMap, path::PathBuf};
 
 pub use super::augmentation::{Augmentation, Augmentations};
 pub use super::epsilon::{Epsilon, EpsilonError, Epsilons};
@@ -339,6 +339,10 @@ pub struct Evaluate {
     pub threat: Option<Threat>,
     /// The attacks to withstand.
     pub attacks: Vec<AttackUse>,
+    /// Further networks, by name, on which attacks such as `transfer` make their images. The name `teacher` stands for the
+    /// network that the run itself trains on real data.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub networks: BTreeMap<String, GivenNetwork>,
     /// On so many images, weak, doubled and boundless attacks are tried as well, to flag numbers that cannot be believed; 0
     /// tries nothing.
     pub probe_images: usize,
@@ -351,9 +355,32 @@ impl Default for Evaluate {
             batch_size: 256,
             threat: None,
             attacks: Vec::new(),
+            networks: BTreeMap::new(),
             probe_images: 100,
         }
     }
+}
+
+/// What attacks call the network that the run trains on real data.
+pub const TEACHER: &str = "teacher";
+
+/// A network whose weights are given.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct GivenNetwork {
+    /// The weights: a safetensors file, or PyTorch's `.pth` or `.pt`.
+    pub weights: PathBuf,
+    /// Its architecture; unless said, the recipe's `network`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Architecture>,
+    /// Mean of each channel that its images are normalised with; unless said, the data's. Goes with `std`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1))]
+    pub mean: Option<Vec<f64>>,
+    /// Standard deviation of each channel, above 0; unless said, the data's. Goes with `mean`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1), extend("items" = json!({ "type": "number", "exclusiveMinimum": 0 })))]
+    pub std: Option<Vec<f64>>,
 }
 
 /// The images that networks are evaluated on.
@@ -406,6 +433,9 @@ impl AttackUse {
 pub struct Changes {
     /// The variant's name, different from the others'.
     pub name: String,
+    /// Whether the others are to be measured by it, such as random real images or adversarial training; results say so.
+    #[serde(default)]
+    pub baseline: bool,
     /// The keys in which it differs.
     #[serde(flatten)]
     pub keys: Map<String, Value>,

@@ -14,7 +14,7 @@ use super::words::kind_of;
 const CHOICES: [(&str, &[&str]); 3] = [("kind", &[]), ("architecture", &[]), ("objective", &["options"])];
 
 impl Document {
-    /// The recipe with the table at `pointer` merged over it. The table's `name` is its label and changes nothing;
+    /// The recipe with the table at `pointer` merged over it. The table's `name` and `baseline` are labels and change nothing;
     /// the top-level entry that holds the table (`variants`) is left out. Every part keeps its place in the text.
     ///
     /// # Errors
@@ -35,6 +35,7 @@ impl Document {
         }
         let mut changes = changes.clone();
         changes.shift_remove("name");
+        changes.shift_remove("baseline");
         merged.merge("", self, pointer, &changes);
         Ok(merged)
     }

@@ -10,15 +10,25 @@ use super::document::{Document, Mark, child};
 use super::explain::unknown_key;
 use super::problem::Problem;
 
+/// What a variant says of itself.
+const OWN: [&str; 2] = ["name", "baseline"];
+
 /// What a variant may say, beside its name.
 const MAY_DIFFER: [&str; 5] = ["network", "training", "distill", "relabel", "student"];
 
 /// What all variants share.
 const SHARED: [&str; 5] = ["data", "seed", "evaluate", "plugins", "variants"];
 
-/// The variants of a recipe, each with its name and its document, and what is wrong with them as variants. Whether
+/// A variant before its recipe is read.
+pub(super) struct Named {
+    pub name: String,
+    pub baseline: bool,
+    pub document: Document,
+}
+
+/// The variants of a recipe, and what is wrong with them as variants. Whether
 /// each document is a good recipe is not asked here.
-pub(super) fn variants(document: &Document) -> (Vec<(String, Document)>, Vec<Problem>) {
+pub(super) fn variants(document: &Document) -> (Vec<Named>, Vec<Problem>) {
     let list = "/variants";
     let Some(elements) = document.get(list).and_then(Value::as_array) else {
         return (Vec::new(), Vec::new());
@@ -42,14 +52,15 @@ pub(super) fn variants(document: &Document) -> (Vec<(String, Document)>, Vec<Pro
         let mut base = document.clone();
         for key in table.keys() {
             let entry = child(&at, key);
-            if key == "name" || MAY_DIFFER.contains(&key.as_str()) {
+            if OWN.contains(&key.as_str()) || MAY_DIFFER.contains(&key.as_str()) {
                 continue;
             }
             problems.push(refused_key(document, key, &entry));
             base.remove(&entry);
         }
         if let Ok(overlaid) = base.overlay(&at) {
-            variants.push((name(element).unwrap_or_default(), overlaid));
+            let baseline = element.get("baseline") == Some(&Value::Bool(true));
+            variants.push(Named { name: name(element).unwrap_or_default(), baseline, document: overlaid });
         }
     }
     (variants, problems)
@@ -70,8 +81,7 @@ fn refused_key(document: &Document, key: &str, entry: &str) -> Problem {
         };
         document.problem(entry, Mark::Key, message).help(help)
     } else {
-        let mut names = vec!["name".to_owned()];
-        names.extend(MAY_DIFFER.map(str::to_owned));
+        let names: Vec<String> = OWN.into_iter().chain(MAY_DIFFER).map(str::to_owned).collect();
         unknown_key(document, entry, &names)
     }
 }

@@ -1,11 +1,17 @@
-//! `report.html`: the table, the distilled images and the plugins on one page that needs nothing from outside the run
-//! directory.
+//! `report.html`: the table with its flags, the curve, figures of other papers, the distilled images and the plugins on one
+//! page that needs nothing from outside the run directory.
 
 use super::{
+    curve::curve,
+    legacy::{CAVEATS, Legacy},
     summary::Summary,
     table::{caption, header},
 };
-use crate::{data::Skipped, plan::Plan};
+use crate::{
+    data::Skipped,
+    engine::{Flag, rounded},
+    plan::Plan,
+};
 use std::fmt::Write;
 
 const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
@@ -15,7 +21,13 @@ img{max-width:26rem;image-rendering:pixelated}code{font-size:.85em;word-break:br
 
 /// The page. `skipped` are the files of the data set that were left out; `sheets` the contact sheets: a variant's name and the
 /// path from the run directory.
-pub fn page(plan: &Plan, summary: &Summary, skipped: &[Skipped], sheets: &[(String, String)]) -> String {
+pub fn page(
+    plan: &Plan,
+    summary: &Summary,
+    legacy: &Legacy,
+    skipped: &[Skipped],
+    sheets: &[(String, String)],
+) -> String {
     let mut html = String::new();
     let name = escaped(&plan.name);
     let _ = write!(
@@ -28,7 +40,7 @@ pub fn page(plan: &Plan, summary: &Summary, skipped: &[Skipped], sheets: &[(Stri
     }
     html.push_str("</tr>\n");
     for row in &summary.rows {
-        let mut cells = vec![row.variant.clone(), row.network.clone(), row.clean.to_string()];
+        let mut cells = vec![row.label(), row.network.clone(), row.clean.to_string()];
         cells.extend(row.robust.iter().map(ToString::to_string));
         html.push_str("<tr>");
         for (index, cell) in cells.iter().enumerate() {
@@ -39,15 +51,23 @@ pub fn page(plan: &Plan, summary: &Summary, skipped: &[Skipped], sheets: &[(Stri
     html.push_str("</table>\n");
     for row in &summary.rows {
         for flag in &row.flags {
+            let Flag { code, message } = flag;
             let _ = writeln!(
                 html,
-                "<p><strong>Flag</strong> ({}, {}): {}</p>",
+                "<p><strong>Flag</strong> <code>{code}</code> ({}, {}): {}</p>",
                 escaped(&row.variant),
                 row.network,
-                escaped(flag)
+                escaped(message)
             );
         }
     }
+    if !summary.budgets.is_empty() && summary.rows.iter().all(|row| !row.baseline) {
+        html.push_str(NO_BASELINE);
+    }
+    if let Some(curve) = curve(summary) {
+        let _ = write!(html, "<h2>Accuracy against ε</h2>\n{curve}");
+    }
+    push_legacy(&mut html, legacy);
     if !skipped.is_empty() {
         html.push_str("<h2>Left out of the data</h2>\n<ul>\n");
         for Skipped { file, why } in skipped {
@@ -77,16 +97,61 @@ pub fn page(plan: &Plan, summary: &Summary, skipped: &[Skipped], sheets: &[(Stri
     }
     let _ = writeln!(
         html,
-        "</ul>\n<p>Seed {}. Recipe, plan, environment and all numbers lie beside this page: recipe.toml, plan.json, environment.json, metrics.jsonl, results.json.</p>\n</html>",
+        "</ul>\n<p>Seed {}. Recipe, plan, environment and all numbers lie beside this page: recipe.toml, plan.json, environment.json, metrics.jsonl, results.json, legacy.json.</p>\n</html>",
         plan.seed
     );
     html
+}
+
+/// A robustness number means little by itself.
+const NO_BASELINE: &str = "<p>No variant is a baseline (<code>baseline = true</code>): random real images of the same number, \
+and adversarial training, both on the same network under the same attacks, show what these numbers are worth.</p>\n";
+
+/// Figures of other papers, folded away.
+fn push_legacy(html: &mut String, legacy: &Legacy) {
+    if legacy.rows.is_empty() && legacy.rankings.is_empty() {
+        return;
+    }
+    html.push_str(
+        "<details><summary>Figures of other papers, for comparison with those papers only</summary>\n",
+    );
+    let cell = |figure: Option<f64>, decimals: usize| {
+        figure.map_or_else(|| "–".to_string(), |figure| format!("{figure:.decimals$}"))
+    };
+    if !legacy.rows.is_empty() {
+        html.push_str("<table><tr><th>variant</th><th>network</th>");
+        for column in ["ε", "rr", "ae", "crei", "relative_drop"] {
+            let _ = write!(html, "<th class=\"number\">{column}</th>");
+        }
+        html.push_str("</tr>\n");
+    }
+    for row in &legacy.rows {
+        let [rr, ae, crei, drop] = row.figures;
+        let _ = write!(html, "<tr><td>{}</td><td>{}</td>", escaped(&row.variant), row.network);
+        let figures = [cell(rr, 1), cell(ae, 1), cell(crei, 1), cell(drop, 3)];
+        for figure in std::iter::once(rounded(row.budget.epsilon)).chain(figures) {
+            let _ = write!(html, "<td class=\"number\">{figure}</td>");
+        }
+        html.push_str("</tr>\n");
+    }
+    if !legacy.rows.is_empty() {
+        html.push_str("</table>\n");
+    }
+    for ranking in &legacy.rankings {
+        let (lrs, ars) = (cell(ranking.label_robust, 3), cell(ranking.augmentation_robust, 3));
+        let _ = writeln!(html, "<p>{}: lrs {lrs}, ars {ars}</p>", escaped(&ranking.variant));
+    }
+    html.push_str("<p>What is wrong with them:</p>\n<ul>\n");
+    for (name, caveat) in CAVEATS {
+        let _ = writeln!(html, "<li><code>{name}</code>: {}</li>", escaped(caveat));
+    }
+    html.push_str("</ul></details>\n");
 }
 
 fn class(column: usize) -> &'static str {
     if column < 2 { "" } else { " class=\"number\"" }
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

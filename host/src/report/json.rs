@@ -1,6 +1,8 @@
 //! Results as JSON, accuracies as fractions; `results.json` and `--format json`.
 
+use super::summary::{Row, Spread, summary};
 use crate::engine::{Evaluation, Member, RunResults, UnderThreat, accuracy, count};
+use guard_sdk::Budget;
 use serde_json::{Value, json};
 
 /// All results of a run.
@@ -17,6 +19,7 @@ pub fn json(results: &RunResults) -> Value {
                 .collect();
             json!({
                 "name": variant.name,
+                "baseline": variant.baseline,
                 "teacher": variant.teacher.as_ref().map(evaluation),
                 "students": students,
             })
@@ -28,7 +31,34 @@ pub fn json(results: &RunResults) -> Value {
         "images": results.images,
         "skipped": results.skipped,
         "variants": variants,
+        "table": table(results),
     })
+}
+
+/// The lines of the table; each is a curve of accuracy against ε, the clean one standing for ε = 0.
+fn table(results: &RunResults) -> Vec<Value> {
+    let summary = summary(results);
+    let spread = |spread: &Spread| json!({ "mean": spread.mean, "std": spread.std });
+    let line = |row: &Row| {
+        let robust = summary.budgets.iter().zip(&row.robust).map(|(budget, robust)| {
+            let mut point = threat_json(budget);
+            (point["mean"], point["std"]) = (json!(robust.mean), json!(robust.std));
+            point
+        });
+        json!({
+            "variant": row.variant,
+            "baseline": row.baseline,
+            "network": row.network,
+            "clean": spread(&row.clean),
+            "robust": robust.collect::<Vec<_>>(),
+        })
+    };
+    summary.rows.iter().map(line).collect()
+}
+
+/// A threat model.
+pub(super) fn threat_json(budget: &Budget) -> Value {
+    json!({ "norm": budget.norm, "epsilon": budget.epsilon })
 }
 
 /// One object per budget of one network on `images` images; one without threat where there is no budget.
@@ -38,6 +68,7 @@ pub fn evaluation_json(dataset: &str, images: usize, evaluation: &Evaluation) ->
         let attacks = threat.map_or(&[][..], |threat| &threat.attacks).iter().map(|attack| {
             let mut figures = right(&attack.correct);
             figures["name"] = json!(attack.name);
+            figures["knowledge"] = json!(attack.knowledge);
             let member = |member: &Member| {
                 let accuracy = member.correct as f64 / images.max(1) as f64;
                 json!({ "name": member.name, "correct": member.correct, "accuracy": accuracy })
@@ -52,7 +83,7 @@ pub fn evaluation_json(dataset: &str, images: usize, evaluation: &Evaluation) ->
             "dataset": dataset,
             "images": images,
             "clean": right(&evaluation.clean),
-            "threat": threat.map(|threat| json!({ "norm": threat.budget.norm, "epsilon": threat.budget.epsilon })),
+            "threat": threat.map(|threat| threat_json(&threat.budget)),
             "attacks": attacks.collect::<Vec<_>>(),
             "worst_case": threat.map_or_else(
                 || right(&evaluation.clean),

@@ -1,7 +1,7 @@
 //! The figures of a run: accuracies of each network, mean ± standard deviation over students, and the flags.
 
-use crate::engine::{Correct, Evaluation, RunResults, accuracy};
-use guard_sdk::Budget;
+use crate::engine::{Correct, Evaluation, Flag, RunResults, UnderThreat, VariantResults, accuracy};
+use guard_sdk::{Budget, attack::Knowledge};
 
 /// Mean and sample standard deviation of fractions.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -37,6 +37,8 @@ impl std::fmt::Display for Spread {
 pub struct Row {
     /// The variant.
     pub variant: String,
+    /// Whether the others are to be measured by it.
+    pub baseline: bool,
     /// `teacher`, or `3 students`.
     pub network: String,
     /// Accuracy without attack.
@@ -44,7 +46,14 @@ pub struct Row {
     /// Worst case over attacks, one per budget.
     pub robust: Vec<Spread>,
     /// What looks wrong.
-    pub flags: Vec<String>,
+    pub flags: Vec<Flag>,
+}
+
+impl Row {
+    /// The variant's name, marked where it is a baseline.
+    pub fn label(&self) -> String {
+        if self.baseline { format!("{} (baseline)", self.variant) } else { self.variant.clone() }
+    }
 }
 
 /// The figures of a run.
@@ -58,6 +67,8 @@ pub struct Summary {
     pub split: &'static str,
     /// The attacks, by name.
     pub attacks: Vec<String>,
+    /// What they see of the network.
+    pub knowledge: Knowledge,
     /// The budgets, in the recipe's order.
     pub budgets: Vec<Budget>,
     /// The lines.
@@ -68,14 +79,8 @@ pub struct Summary {
 pub fn summary(results: &RunResults) -> Summary {
     let mut rows = Vec::new();
     for variant in &results.variants {
-        if let Some(teacher) = &variant.teacher {
-            rows.push(row(&variant.name, "teacher".into(), &[teacher]));
-        }
-        let students: Vec<&Evaluation> = variant.students.iter().map(|student| &student.evaluation).collect();
-        if !students.is_empty() {
-            let network =
-                if students.len() == 1 { "1 student".into() } else { format!("{} students", students.len()) };
-            rows.push(row(&variant.name, network, &students));
+        for (network, evaluations) in variant.networks() {
+            rows.push(row(variant, network, &evaluations));
         }
     }
     let mut any = results.variants.iter().flat_map(|variant| {
@@ -84,25 +89,27 @@ pub fn summary(results: &RunResults) -> Summary {
     let threats = any.next().map_or(&[][..], |first| &first.threats);
     let names =
         threats.first().map(|threat| threat.attacks.iter().map(|attack| attack.name.clone()).collect());
+    let knowledge = threats.first().map_or(Knowledge::WhiteBox, UnderThreat::knowledge);
     Summary {
         dataset: results.dataset.clone(),
         images: results.images,
         split: results.split,
         attacks: names.unwrap_or_default(),
+        knowledge,
         budgets: threats.iter().map(|threat| threat.budget).collect(),
         rows,
     }
 }
 
-fn row(variant: &str, network: String, networks: &[&Evaluation]) -> Row {
+fn row(variant: &VariantResults, network: String, networks: &[&Evaluation]) -> Row {
     let over = |figure: &dyn Fn(&Evaluation) -> Correct| {
         Spread::of(&networks.iter().map(|each| accuracy(&figure(each))).collect::<Vec<_>>())
     };
-    let mut flags: Vec<String> =
-        networks.iter().flat_map(|each| &each.flags).map(|flag| flag.message.clone()).collect();
+    let mut flags: Vec<Flag> = networks.iter().flat_map(|each| each.flags.clone()).collect();
     flags.dedup();
     Row {
-        variant: variant.to_string(),
+        variant: variant.name.clone(),
+        baseline: variant.baseline,
         network,
         clean: over(&|each| each.clean.clone()),
         robust: (0..networks[0].threats.len())
@@ -115,8 +122,8 @@ fn row(variant: &str, network: String, networks: &[&Evaluation]) -> Row {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::{AttackResult, UnderThreat};
-    use guard_sdk::{Norm, attack::Knowledge};
+    use crate::engine::AttackResult;
+    use guard_sdk::Norm;
 
     #[test]
     fn the_spread_is_the_sample_standard_deviation() {
@@ -136,12 +143,14 @@ mod tests {
             knowledge: Knowledge::WhiteBox,
             caveat: None,
             members: Vec::new(),
+            seconds: 0.0,
         };
         let threat = UnderThreat {
             budget: Budget { norm: Norm::Linf, epsilon: 0.1 },
             attacks: vec![result("pgd", &[true, false, true]), result("other", &[false, true, true])],
         };
-        let evaluation = Evaluation { clean: vec![true; 3], threats: vec![threat], flags: Vec::new() };
+        let clean = vec![true; 3];
+        let evaluation = Evaluation { clean, clean_seconds: 0.0, threats: vec![threat], flags: Vec::new() };
         assert_eq!(evaluation.worst_case(&evaluation.threats[0]), [false, false, true]);
     }
 }

@@ -1,9 +1,9 @@
 //! The table on stdout.
 
 use super::summary::Summary;
-use crate::engine::{Evaluation, UnderThreat, accuracy, count};
+use crate::engine::{Evaluation, Flag, UnderThreat, accuracy, count, rounded};
 use comfy_table::{CellAlignment, Table, presets};
-use guard_sdk::{Budget, Norm};
+use guard_sdk::{Budget, Norm, attack::Knowledge};
 use std::fmt::Write;
 
 /// The figures as text: the threat model first, since no number means anything without it.
@@ -12,7 +12,7 @@ pub fn table(summary: &Summary) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header(summary));
     for row in &summary.rows {
-        let mut cells = vec![row.variant.clone(), row.network.clone(), row.clean.to_string()];
+        let mut cells = vec![row.label(), row.network.clone(), row.clean.to_string()];
         cells.extend(row.robust.iter().map(ToString::to_string));
         table.add_row(cells);
     }
@@ -24,7 +24,8 @@ pub fn table(summary: &Summary) -> String {
     }
     for row in &summary.rows {
         for flag in &row.flags {
-            let _ = write!(text, "\nflag: {}, {}: {flag}", row.variant, row.network);
+            let Flag { code, message } = flag;
+            let _ = write!(text, "\nflag {code}: {}, {}: {message}", row.variant, row.network);
         }
     }
     text + "\n"
@@ -35,7 +36,12 @@ pub fn evaluation_table(dataset: &str, images: usize, evaluation: &Evaluation) -
     let mut text = format!("accuracy in % (and number right) on {images} test images of {dataset}");
     let threats = &evaluation.threats;
     if let Some(first) = threats.first() {
-        let _ = write!(text, "; {} ball of radius ε in pixels [0,1], white-box", norm(&first.budget));
+        let _ = write!(
+            text,
+            "; {} ball of radius ε in pixels [0,1], {}",
+            norm(&first.budget),
+            seen(first.knowledge())
+        );
     }
     let cell = |correct: &[bool]| format!("{:.2} ({})", 100.0 * accuracy(correct), count(correct));
     let mut table = Table::new();
@@ -72,19 +78,23 @@ pub fn evaluation_table(dataset: &str, images: usize, evaluation: &Evaluation) -
         let _ = write!(text, "\n{}", line.trim_end());
     }
     for flag in &evaluation.flags {
-        let _ = write!(text, "\nflag: {}", flag.message);
+        let _ = write!(text, "\nflag {}: {}", flag.code, flag.message);
     }
     text + "\n"
 }
 
 /// Data, threat model and attacks in a sentence.
 pub(super) fn caption(summary: &Summary) -> String {
-    let Summary { dataset, images, split, attacks, budgets, .. } = summary;
+    let Summary { dataset, images, split, attacks, knowledge, budgets, .. } = summary;
     let mut text = format!("accuracy in % on the {images} {split} images of {dataset}");
     if let Some(first) = budgets.first() {
         let attacks = if attacks.is_empty() { "no attack".to_string() } else { attacks.join(" and ") };
-        let _ =
-            write!(text, "; robust: {} ball of radius ε in pixels [0,1], white-box, {attacks}", norm(first));
+        let _ = write!(
+            text,
+            "; robust: {} ball of radius ε in pixels [0,1], {}, {attacks}",
+            norm(first),
+            seen(*knowledge)
+        );
         if attacks.contains(" and ") {
             text.push_str(", worst case per image");
         }
@@ -102,15 +112,16 @@ pub(super) fn header(summary: &Summary) -> Vec<String> {
     header
 }
 
+fn seen(knowledge: Knowledge) -> &'static str {
+    match knowledge {
+        Knowledge::WhiteBox => "white-box",
+        Knowledge::BlackBox => "black-box",
+    }
+}
+
 fn norm(budget: &Budget) -> &'static str {
     match budget.norm {
         Norm::Linf => "linf",
         Norm::L2 => "l2",
     }
-}
-
-/// Four decimals at most.
-fn rounded(epsilon: f64) -> String {
-    let text = format!("{epsilon:.4}");
-    text.trim_end_matches('0').trim_end_matches('.').to_string()
 }

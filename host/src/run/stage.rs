@@ -200,8 +200,14 @@ impl Recorder for StageLog<'_> {
     }
 
     fn progress(&self, fraction: f64) {
-        let (_, iterations) = self.position.get();
-        self.bar.set_position((fraction.clamp(0.0, 1.0) * iterations as f64) as u64);
+        let (iteration, iterations) = self.position.get();
+        let percent = (100.0 * fraction.clamp(0.0, 1.0)) as u64;
+        let text = format!("{} {percent} % of this one", self.figure.borrow());
+        self.bar.set_message(text.trim_start().to_string());
+        if self.shown.get().elapsed() >= LINE_EVERY {
+            self.shown.set(Instant::now());
+            self.line(&format!("{iteration}/{iterations} {}", text.trim_start()));
+        }
     }
 
     fn cancelled(&self) -> bool {

@@ -11,7 +11,8 @@ use crate::{
     strongest::Strongest,
 };
 use guard_sdk::{
-    Attack, Batch, Budget, Kind, Method, Network, Result, Services, Step, Tensor, batch::per_image,
+    Attack, AttackInfo, Batch, Budget, Kind, Method, Network, Result, Services, Step, Tensor,
+    batch::per_image,
 };
 
 /// How much of a step is new; the rest is the step before.
@@ -79,6 +80,14 @@ impl Method for Apgd {
 }
 
 impl Attack for Apgd {
+    fn info(&self) -> AttackInfo {
+        let caveat = Compat::caveat(
+            self.options.compat,
+            "compares the loss at the first checkpoint with 0 instead of with the loss at the start",
+        );
+        AttackInfo { caveat, ..AttackInfo::default() }
+    }
+
     /// Passes: one forward for the clean images; for the survivors of each restart and target class `eot · (steps + 1)`
     /// forwards and `eot · steps` input backwards, and one forward.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {

@@ -52,7 +52,11 @@ impl Method for DeepFool {
 
 impl Attack for DeepFool {
     fn info(&self) -> AttackInfo {
-        AttackInfo { guarantee: Guarantee::MinimumNorm, ..AttackInfo::default() }
+        let caveat = Compat::caveat(
+            self.options.compat,
+            "goes too far at every step: its perturbations are not the smallest",
+        );
+        AttackInfo { guarantee: Guarantee::MinimumNorm, caveat, ..AttackInfo::default() }
     }
 
     /// Passes: one forward for the clean images; two forwards and `classes - 1` input backwards for the survivors of each

@@ -17,6 +17,16 @@ pub struct Member {
     pub options: serde_json::Map<String, serde_json::Value>,
 }
 
+impl Member {
+    /// Asks the host for it.
+    ///
+    /// # Errors
+    /// If no plugin offers it, or it refuses the options.
+    pub fn ready(self, services: &Services) -> Result<AttackHandle> {
+        services.attack(&self.name, &self.options.into())
+    }
+}
+
 /// Options of `ensemble`.
 #[derive(Debug, Clone, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -42,8 +52,8 @@ impl Method for Ensemble {
                 .help("write `attacks = [{ use = \"apgd\" }, { use = \"square\" }]`"));
         }
         let member = |member: Member| {
-            let attack = services.attack(&member.name, &member.options.into())?;
-            Ok((member.name, attack))
+            let name = member.name.clone();
+            Ok((name, member.ready(services)?))
         };
         Ok(Self { members: options.attacks.into_iter().map(member).collect::<Result<_>>()? })
     }

@@ -22,6 +22,7 @@ mod part;
 mod pgd;
 mod square;
 mod strongest;
+mod transfer;
 
 pub use apgd::{Apgd, ApgdOptions};
 pub use autoattack::{AutoAttack, AutoAttackOptions};
@@ -34,8 +35,9 @@ pub use mim::{Mim, MimOptions};
 pub use noise::{Noise, NoiseOptions};
 pub use pgd::{Pgd, PgdOptions};
 pub use square::{Square, SquareOptions};
+pub use transfer::{Transfer, TransferOptions};
 
 guard_sdk::plugin! {
     id: "guard.attacks",
-    attacks: [Apgd, AutoAttack, Cw, DeepFool, Ensemble, Fab, Fgsm, Mim, Noise, Pgd, Square],
+    attacks: [Apgd, AutoAttack, Cw, DeepFool, Ensemble, Fab, Fgsm, Mim, Noise, Pgd, Square, Transfer],
 }

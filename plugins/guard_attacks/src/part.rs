@@ -1,7 +1,7 @@
 //! A step as a part of a larger attack sees it: its progress is a share of the whole, its draws are its own.
 
 use guard_sdk::{
-    Batch, Budget, Device, Level, Network, Result, Services, Step, Tensor,
+    Batch, Budget, Device, Level, Network, OwnedNetwork, Result, Services, Step, Tensor,
     services::{Draw, ServicesBackend},
 };
 
@@ -74,5 +74,9 @@ impl ServicesBackend for Part<'_> {
 
     fn penalty(&self, key: u64, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
         self.whole().penalty(key, step, network, batch)
+    }
+
+    fn network(&self, name: &str) -> Result<OwnedNetwork> {
+        self.whole().network(name)
     }
 }

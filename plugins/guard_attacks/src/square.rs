@@ -7,7 +7,7 @@ mod linf;
 use crate::{
     compat::Compat,
     examples::{Examples, keep, remaining},
-    goal::{Goal, Loss},
+    goal::{Goal, Loss, Target},
     gradient::{fooled, look},
     strongest::Strongest,
 };
@@ -29,6 +29,8 @@ pub struct SquareOptions {
     /// Number of runs.
     #[schemars(range(min = 1))]
     pub restarts: u64,
+    /// The class that the margin aims at; a wrong decision counts, whichever class it is for.
+    pub target: Target,
     /// Stretch or shrink the schedule of p, made for 10 000 queries, to the number of queries.
     pub rescale_schedule: bool,
     /// Computes what released code computes: positions leave out the last row and column, and the schedule is rescaled.
@@ -37,7 +39,14 @@ pub struct SquareOptions {
 
 impl Default for SquareOptions {
     fn default() -> Self {
-        Self { queries: 5000, initial_share: 0.8, restarts: 1, rescale_schedule: false, compat: None }
+        Self {
+            queries: 5000,
+            initial_share: 0.8,
+            restarts: 1,
+            target: Target::None,
+            rescale_schedule: false,
+            compat: None,
+        }
     }
 }
 
@@ -58,10 +67,15 @@ impl Method for Square {
 
 impl Attack for Square {
     fn info(&self) -> AttackInfo {
-        AttackInfo { knowledge: Knowledge::BlackBox, ..AttackInfo::default() }
+        let caveat = Compat::caveat(
+            self.options.compat,
+            "rescales the schedule of the squares' sizes, and never changes the last row and column alone",
+        );
+        AttackInfo { knowledge: Knowledge::BlackBox, caveat, ..AttackInfo::default() }
     }
 
-    /// Passes: one forward for the clean images; for the survivors of each restart `queries + 2` forwards.
+    /// Passes: one forward for the clean images; for the survivors of each restart `queries + 2` forwards, and one more for a
+    /// target that depends on the network.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
         let mut strongest = Strongest::clean(network, batch)?;
         for restart in 0..self.options.restarts {
@@ -85,7 +99,7 @@ impl Square {
         budget: &Budget,
         restart: u64,
     ) -> Result<Tensor> {
-        let goal = Goal::untargeted(Loss::Margin, network)?;
+        let mut goal = Goal::aimed(Loss::Margin, self.options.target, step, network, batch)?;
         let mut examples = Examples::all(batch);
         let mut best = match budget.norm {
             Norm::Linf => linf::stripes(step, batch, budget, restart)?,
@@ -97,7 +111,7 @@ impl Square {
         for query in 0..self.options.queries {
             if let Some(rest) = remaining(&fools) {
                 results = examples.put(&results, &best);
-                examples = examples.at(&rest)?;
+                (examples, goal) = (examples.at(&rest)?, goal.at(&rest));
                 keep(&mut [&mut best, &mut margins], &rest);
             }
             if examples.is_empty() {

@@ -20,6 +20,7 @@ mod host;
 mod lab;
 mod method;
 mod network;
+mod networks;
 mod objective;
 mod regularizer;
 mod root;
@@ -34,6 +35,7 @@ pub use method::{Instance, MethodTable, State};
 pub use network::{
     NetworkHandle, NetworkTable, NetworkTensors, NetworkView, PassOutput, PassRequest, Statistics,
 };
+pub use networks::NetworksTable;
 pub use objective::{Initial, ObjectiveTable, ObjectiveValue, SyntheticView};
 pub use regularizer::{BatchView, RegularizerTable};
 pub use root::{Fingerprint, Interface, LayoutMismatch, Root, RootRef};
@@ -54,6 +56,8 @@ pub mod ids {
     pub const SERVICES: &str = "guard.services/0.1";
     /// [`LabTable`](crate::LabTable), offered by the host.
     pub const LAB: &str = "guard.lab/0.1";
+    /// [`NetworksTable`](crate::NetworksTable), offered by the host.
+    pub const NETWORKS: &str = "guard.networks/0.1";
 }
 
 /// The section of the library file that holds the manifest (UTF-8 JSON), readable without loading the library.

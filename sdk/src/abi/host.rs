@@ -10,8 +10,8 @@ use crate::{
 use abi_stable::std_types::{RNone, ROption, RSlice, RSome, RStr, RString};
 use guard_abi::{
     BatchView, BudgetView, DrawnBatch, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable,
-    NetworkTensors, NetworkView, Outcome, PassOutput, PassRequest, RandomRequest, ServicesTable, StepView,
-    TensorHandle, TensorView, ids,
+    NetworkTensors, NetworkView, NetworksTable, Outcome, PassOutput, PassRequest, RandomRequest,
+    ServicesTable, StepView, TensorHandle, TensorView, ids,
 };
 use std::marker::PhantomData;
 
@@ -64,6 +64,7 @@ extern "C" fn interface(id: RStr<'_>) -> ROption<Interface> {
         ids::NETWORK => RSome(Interface::of(&NETWORK)),
         ids::SERVICES => RSome(Interface::of(&SERVICES)),
         ids::LAB => RSome(Interface::of(&LAB)),
+        ids::NETWORKS => RSome(Interface::of(&NETWORKS)),
         _ => RNone,
     }
 }
@@ -267,6 +268,12 @@ extern "C" fn services_penalty(
         let network = Network::lend(network(view.data));
         with_batch(batch, |batch| backend.penalty(key, &step_of(step, backend), &network, batch).map(give))
     })
+}
+
+const NETWORKS: NetworksTable = NetworksTable { network: networks_network };
+
+extern "C" fn networks_network(data: *const (), name: RStr<'_>) -> Outcome<NetworkHandle> {
+    call("network", || Ok(hand_over(services(data).network(name.as_str())?)))
 }
 
 const LAB: LabTable = LabTable {

@@ -9,8 +9,8 @@ use crate::{
 };
 use abi_stable::std_types::{RNone, RSlice, RSome, RStr};
 use guard_abi::{
-    BatchView, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkView, PassRequest,
-    RandomRequest, ServicesTable, StepView, ids,
+    BatchView, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkView,
+    NetworksTable, PassRequest, RandomRequest, ServicesTable, StepView, ids,
 };
 use std::{any::Any, marker::PhantomData, sync::Mutex};
 use tch::{Device, Tensor};
@@ -21,6 +21,8 @@ pub struct HostTables {
     network: &'static NetworkTable,
     services: &'static ServicesTable,
     lab: &'static LabTable,
+    /// None on hosts from before it.
+    networks: Option<&'static NetworksTable>,
 }
 
 impl HostTables {
@@ -36,6 +38,10 @@ impl HostTables {
             network: table(host, ids::NETWORK, Interface::table::<NetworkTable>)?,
             services: table(host, ids::SERVICES, Interface::table::<ServicesTable>)?,
             lab: table(host, ids::LAB, Interface::table::<LabTable>)?,
+            networks: match (host.interface)(RStr::from(ids::NETWORKS)).is_some() {
+                true => Some(table(host, ids::NETWORKS, Interface::table::<NetworksTable>)?),
+                false => None,
+            },
         };
         known.push((address, tables));
         Ok(tables)
@@ -272,6 +278,15 @@ impl ServicesBackend for RemoteServices<'_> {
         let penalty = self.tables.services.penalty;
         result(penalty(self.host.data, key, &self.step(step), view_of(network)?, &batch_view(batch)))
             .map(take)
+    }
+
+    fn network(&self, name: &str) -> Result<OwnedNetwork> {
+        let networks = self.tables.networks.ok_or_else(|| {
+            Error::with_code("interface", format!("this host does not offer `{}`", ids::NETWORKS))
+                .help("use a newer guard-host")
+        })?;
+        let handle = result((networks.network)(self.host.data, RStr::from(name)))?;
+        RemoteNetwork::own(self.tables.network, handle)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use guard_host::{
     network::Model,
-    plugin::{Context, Locator, Plugins},
+    plugin::{Context, Locator, NoNetworks, Plugins},
     random::RandomSource,
 };
 use guard_sdk::{
@@ -37,6 +37,7 @@ impl Host {
             random: self.random.as_ref(),
             recorder: &self.recording,
             plugins: &self.plugins,
+            networks: &NoNetworks,
             device: Device::Cpu,
         }
     }

@@ -1,6 +1,23 @@
 //! What makes a robustness number doubtful, as far as the results themselves show it.
+//!
+//! | code | what was seen |
+//! |---|---|
+//! | `attack-caveat` | an attack that says itself that its numbers are not to be believed |
+//! | `rises-with-epsilon`, `flat-with-epsilon` | accuracy does not fall as the budget grows |
+//! | `black-box-beats-white-box` | a black-box attack of the recipe beats the white-box ones by more than .2 points |
+//!
+//! `probes` finds the others:
+//!
+//! | code | what was seen |
+//! |---|---|
+//! | `outputs-are-probabilities`, `stochastic-network`, `zero-gradients` | a network that hides from gradients |
+//! | `noise-as-strong`, `single-step-beats-iterative`, `black-box-beats-attacks` | a baseline that is as strong as the attacks, or stronger |
+//! | `margin-loss-beats-attacks` | attacks that raise the cross-entropy only |
+//! | `not-converged`, `rises-with-steps` | twice the steps leave less, or more |
+//! | `depends-on-the-batch` | an example's result depends on its batch mates |
+//! | `huge-epsilon-fails` | something is left at half of the pixels' range |
 
-use super::{AttackResult, Evaluation, accuracy};
+use super::{AttackResult, Evaluation, accuracy, rounded};
 use guard_sdk::attack::Knowledge;
 
 /// Something that should not be so if the attacks did their work; printed beside the number.
@@ -21,8 +38,11 @@ impl Flag {
 /// By how much a black-box attack may beat the white-box ones before that is odd: .2 points.
 const BLACK_BOX_MARGIN: f64 = 0.002;
 
-/// The flags that need no further attack.
-pub(super) fn of_results(evaluation: &Evaluation) -> Vec<Flag> {
+/// A budget that is so many times larger takes more, if anything is left.
+const FLAT_FROM: f64 = 4.0;
+
+/// The flags that need no further attack; `chance` is the accuracy of guessing.
+pub(super) fn of_results(evaluation: &Evaluation, chance: f64) -> Vec<Flag> {
     let mut flags = Vec::new();
     for attack in evaluation.threats.first().map_or(&[][..], |threat| &threat.attacks) {
         if let Some(caveat) = &attack.caveat {
@@ -38,10 +58,30 @@ pub(super) fn of_results(evaluation: &Evaluation) -> Vec<Flag> {
                     flags.push(Flag::new(
                         "rises-with-epsilon",
                         format!(
-                            "`{}` leaves {:.1} % at ε = {large} but only {:.1} % at the smaller ε = {small}: the attack fails",
+                            "`{}` leaves {:.1} % at ε = {} but only {:.1} % at the smaller ε = {}: the attack fails",
                             before.name,
                             100.0 * after_left,
+                            rounded(large),
                             100.0 * before_left,
+                            rounded(small),
+                        ),
+                    ));
+                }
+                // Some was taken, and then nothing more, although more than chance is left.
+                let clean_left = accuracy(&evaluation.clean);
+                if large >= FLAT_FROM * small
+                    && after_left == before_left
+                    && after_left < clean_left
+                    && after_left > chance
+                {
+                    flags.push(Flag::new(
+                        "flat-with-epsilon",
+                        format!(
+                            "`{}` leaves {:.1} % at ε = {} and no less at ε = {}: the attack fails, or gradients are masked",
+                            before.name,
+                            100.0 * before_left,
+                            rounded(small),
+                            rounded(large),
                         ),
                     ));
                 }
@@ -63,7 +103,7 @@ pub(super) fn of_results(evaluation: &Evaluation) -> Vec<Flag> {
                     "`{}`, which sees no gradients, leaves {:.1} % at ε = {}, the best white-box attack `{}` {:.1} %: gradients are masked",
                     black.name,
                     100.0 * left(black),
-                    threat.budget.epsilon,
+                    rounded(threat.budget.epsilon),
                     white.name,
                     100.0 * left(white),
                 ),
@@ -88,6 +128,7 @@ mod tests {
             knowledge,
             caveat: None,
             members: Vec::new(),
+            seconds: 0.0,
         };
         UnderThreat {
             budget: Budget { norm: Norm::Linf, epsilon },
@@ -96,8 +137,9 @@ mod tests {
     }
 
     fn codes(threats: Vec<UnderThreat>) -> Vec<&'static str> {
-        let evaluation = Evaluation { clean: vec![true; 1000], threats, flags: Vec::new() };
-        of_results(&evaluation).into_iter().map(|flag| flag.code).collect()
+        let clean = vec![true; 1000];
+        let evaluation = Evaluation { clean, clean_seconds: 0.0, threats, flags: Vec::new() };
+        of_results(&evaluation, 0.1).into_iter().map(|flag| flag.code).collect()
     }
 
     #[test]
@@ -106,6 +148,19 @@ mod tests {
         assert!(codes(vec![threat(0.1, &[(WhiteBox, 500)]), threat(0.2, &[(WhiteBox, 400)])]).is_empty());
         let rising = vec![threat(0.1, &[(WhiteBox, 500)]), threat(0.2, &[(WhiteBox, 501)])];
         assert_eq!(codes(rising), ["rises-with-epsilon"]);
+    }
+
+    #[test]
+    fn accuracy_that_stops_falling_with_epsilon_is_flagged() {
+        use Knowledge::WhiteBox;
+        let left = |small, large, epsilon| {
+            codes(vec![threat(0.1, &[(WhiteBox, small)]), threat(epsilon, &[(WhiteBox, large)])])
+        };
+        assert_eq!(left(500, 500, 0.4), ["flat-with-epsilon"]);
+        // Too small a change of ε, nothing taken at all, all taken.
+        for (small, large, epsilon) in [(500, 500, 0.2), (1000, 1000, 0.4), (90, 90, 0.4), (500, 400, 0.4)] {
+            assert!(left(small, large, epsilon).is_empty(), "{small}, {large}, {epsilon}");
+        }
     }
 
     #[test]

@@ -7,13 +7,15 @@ mod eval_only;
 mod flags;
 mod members;
 mod probes;
+mod surrogates;
 
 pub use eval_only::EvalOnly;
 pub use flags::Flag;
 pub use members::Member;
 pub use probes::PROBE_ATTACKS;
+pub use surrogates::Surrogates;
 
-use self::members::MemberRecorder;
+use self::{members::MemberRecorder, surrogates::Watched};
 use crate::{
     data::{Loaded, Split, View},
     plugin::{Context, Hosted, limit, verify},
@@ -25,6 +27,10 @@ use guard_sdk::{
     attack::Knowledge, batch::per_image, network::NetworkBackend,
 };
 use serde_json::Value;
+use std::time::Instant;
+
+/// The caveat of a black-box attack whose surrogate is the network that it attacks.
+const ON_ITSELF: &str = "is made on the very network that it attacks, and no black-box attack here";
 
 /// Whether each example was classified rightly.
 pub type Correct = Vec<bool>;
@@ -35,6 +41,8 @@ pub struct EvaluationAttack {
     pub name: String,
     /// The attack.
     pub attack: Hosted<AttackInstance>,
+    /// Whether the surrogate that it asked for is the network under attack itself.
+    pub on_itself: bool,
 }
 
 /// What is left under one attack.
@@ -54,6 +62,8 @@ pub struct AttackResult {
     pub caveat: Option<String>,
     /// What its members left one after the other, if it has any.
     pub members: Vec<Member>,
+    /// How long it took.
+    pub seconds: f64,
 }
 
 impl AttackResult {
@@ -75,11 +85,21 @@ pub struct UnderThreat {
     pub attacks: Vec<AttackResult>,
 }
 
+impl UnderThreat {
+    /// What the attacks together see of the network.
+    pub fn knowledge(&self) -> Knowledge {
+        let black = self.attacks.iter().all(|attack| attack.knowledge == Knowledge::BlackBox);
+        if black && !self.attacks.is_empty() { Knowledge::BlackBox } else { Knowledge::WhiteBox }
+    }
+}
+
 /// The accuracy of one network.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Evaluation {
     /// Right without attack.
     pub clean: Correct,
+    /// How long that took.
+    pub clean_seconds: f64,
     /// Per budget.
     pub threats: Vec<UnderThreat>,
     /// What makes the numbers doubtful.
@@ -107,10 +127,18 @@ pub fn accuracy(correct: &[bool]) -> f64 {
     count(correct) as f64 / correct.len().max(1) as f64
 }
 
+/// A radius with four decimals at most.
+pub fn rounded(epsilon: f64) -> String {
+    let text = format!("{epsilon:.4}");
+    text.trim_end_matches('0').trim_end_matches('.').to_string()
+}
+
 /// A network and the images it is judged on.
 pub struct Evaluator<'a> {
     /// The network.
     pub network: EvalOnly,
+    /// What attacks that ask for networks by name call it, if they can.
+    pub called: Option<&'a str>,
     /// The images.
     pub split: &'a Split,
     /// How many are looked at together.
@@ -146,7 +174,9 @@ impl Evaluator<'_> {
     /// If the images do not fit the network; those of the attacks; code `attack-invalid` for images that [`verify`]
     /// refuses.
     pub fn run(&self, attacks: &[AttackUse], budgets: &[Budget], context: &Context) -> Result<Evaluation> {
+        let begun = Instant::now();
         let clean = self.clean(context)?;
+        let clean_seconds = begun.elapsed().as_secs_f64();
         let threats = budgets
             .iter()
             .map(|budget| {
@@ -154,8 +184,8 @@ impl Evaluator<'_> {
                 self.robust(&clean, &mut attacks, budget, context)
             })
             .collect::<Result<_>>()?;
-        let mut evaluation = Evaluation { clean, threats, flags: Vec::new() };
-        evaluation.flags = flags::of_results(&evaluation);
+        let mut evaluation = Evaluation { clean, clean_seconds, threats, flags: Vec::new() };
+        evaluation.flags = flags::of_results(&evaluation, 1.0 / self.classes() as f64);
         evaluation.flags.extend(self.probe(&evaluation, attacks, context)?);
         Ok(evaluation)
     }
@@ -164,8 +194,10 @@ impl Evaluator<'_> {
     fn attacks(&self, uses: &[AttackUse], context: &Context) -> Result<Vec<EvaluationAttack>> {
         let make = |attack: &AttackUse| {
             let (name, options) = (attack.label().to_string(), Value::Object(attack.options.clone()));
+            let networks = Watched::new(context.networks, self.called);
+            let context = &Context { networks: &networks, ..*context };
             let attack = context.plugins.attack(context, &attack.method, &name, &options)?;
-            Ok(EvaluationAttack { name, attack })
+            Ok(EvaluationAttack { name, attack, on_itself: networks.asked.get() })
         };
         uses.iter().map(make).collect()
     }
@@ -194,7 +226,10 @@ impl Evaluator<'_> {
         let total = batches * attacks.len() as u64;
         let mut results = Vec::new();
         for (number, attack) in attacks.iter_mut().enumerate() {
-            let info = attack.attack.info(context)?;
+            let mut info = attack.attack.info(context)?;
+            if attack.on_itself {
+                (info.knowledge, info.caveat) = (Knowledge::WhiteBox, Some(ON_ITSELF.into()));
+            }
             let mut result = AttackResult {
                 name: attack.name.clone(),
                 correct: vec![false; clean.len()],
@@ -203,7 +238,9 @@ impl Evaluator<'_> {
                 knowledge: info.knowledge,
                 caveat: info.caveat,
                 members: Vec::new(),
+                seconds: 0.0,
             };
+            let begun = Instant::now();
             let recorder = MemberRecorder::new(context.recorder, &attack.name);
             let context = &Context { recorder: &recorder, ..*context };
             let lists = attackable.chunks(self.batch_size).map(<[i64]>::to_vec).collect();
@@ -220,6 +257,7 @@ impl Evaluator<'_> {
                 }
             }
             result.members = recorder.members();
+            result.seconds = begun.elapsed().as_secs_f64();
             results.push(result);
         }
         Ok(UnderThreat { budget: *budget, attacks: results })
@@ -228,7 +266,7 @@ impl Evaluator<'_> {
     /// Which of the examples the network classifies rightly under the attack, and how far each was moved.
     fn attacked(
         &self,
-        EvaluationAttack { name, attack }: &mut EvaluationAttack,
+        EvaluationAttack { name, attack, .. }: &mut EvaluationAttack,
         Loaded { images, labels, ids }: &Loaded,
         budget: &Budget,
         context: &Context,

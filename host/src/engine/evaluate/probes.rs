@@ -1,7 +1,7 @@
 //! Short attacks of the host's own, on a part of the images, that show whether the recipe's attacks and the network can be
 //! trusted (Carlini et al. 2019, arXiv 1902.06705; Croce et al. 2022, arXiv 2202.13711).
 
-use super::{Attacked, Evaluation, Evaluator, Flag, count};
+use super::{Attacked, Evaluation, Evaluator, Flag, UnderThreat, count, rounded};
 use crate::{
     data::{Loaded, View},
     plugin::Context,
@@ -37,7 +37,8 @@ struct Probe<'a> {
 }
 
 impl Evaluator<'_> {
-    /// What is doubtful about the network, and about the attacks within the first budget.
+    /// What is doubtful about the network, and about the attacks within one budget: the one within which the attacks leave a
+    /// share nearest to half of the clean accuracy, where a difference between attacks shows best.
     ///
     /// # Errors
     /// If an attack fails.
@@ -47,7 +48,10 @@ impl Evaluator<'_> {
         attacks: &[AttackUse],
         context: &Context,
     ) -> Result<Vec<Flag>> {
-        let Some(threat) = evaluation.threats.first().filter(|_| !attacks.is_empty()) else {
+        let half = 0.5 * count(&evaluation.clean) as f64;
+        let from_half = |threat: &&UnderThreat| (count(&evaluation.worst_case(threat)) as f64 - half).abs();
+        let nearest = evaluation.threats.iter().min_by(|a, b| from_half(a).total_cmp(&from_half(b)));
+        let Some(threat) = nearest.filter(|_| !attacks.is_empty()) else {
             return Ok(Vec::new());
         };
         let right: Vec<i64> = evaluation
@@ -117,14 +121,14 @@ impl Probe<'_> {
     /// Weak attacks, and ones of another kind, that the recipe's must not fall behind.
     fn baselines(&self) -> Result<Vec<Flag>> {
         let mut flags = Vec::new();
-        let (left, all) = (self.left, self.len());
+        let (left, all, epsilon) = (self.left, self.len(), rounded(self.budget.epsilon));
         let percent = |count: usize| 100.0 * count as f64 / all as f64;
         if let Some(noise) = self.with("noise", json!({}))?
             && noise <= left
             && noise < all
         {
             let message = format!(
-                "uniform noise leaves {:.1} % of {all} images, the recipe's attacks {:.1} %",
+                "uniform noise leaves {:.1} % of {all} images at ε = {epsilon}, the recipe's attacks {:.1} %",
                 percent(noise),
                 percent(left)
             );
@@ -156,7 +160,7 @@ impl Probe<'_> {
                 && found + tolerance < left
             {
                 let message = format!(
-                    "{what} leaves {:.1} % of {all} images, the recipe's attacks together {:.1} %",
+                    "{what} leaves {:.1} % of {all} images at ε = {epsilon}, the recipe's attacks together {:.1} %",
                     percent(found),
                     percent(left)
                 );
@@ -181,6 +185,14 @@ impl Probe<'_> {
                     2 * steps
                 );
                 flags.push(Flag::new("not-converged", message));
+            }
+            if after > count(before) + self.tolerance() {
+                let message = format!(
+                    "`{name}` leaves {} of {all} images after {steps} steps and more, {after}, after {}: it does not search",
+                    count(before),
+                    2 * steps
+                );
+                flags.push(Flag::new("rises-with-steps", message));
             }
         }
         let together = self.run(attack, &self.sample, &self.budget)?;

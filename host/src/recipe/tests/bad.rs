@@ -303,6 +303,35 @@ error: expected a number or a string for `evaluate.threat.epsilon.4`, found a bo
 }
 
 #[test]
+fn a_curve_is_of_single_pixels_and_networks_of_attacks_have_names_of_their_own() {
+    let text = with(
+        r#"[evaluate.threat]
+norm = "l2"
+epsilon = "curve"
+[evaluate.networks.teacher]
+weights = "a.pth"
+[evaluate.networks.other]
+weights = "b.pth"
+std = [0.5]
+network = { architecture = "resnet20", weights = 3 }
+"#,
+    );
+    let problems = load("my.toml", &text, &[]).expect_err("bad");
+    let told: Vec<String> = problems.as_slice().iter().map(|problem| problem.message.clone()).collect();
+    assert_eq!(
+        told,
+        [
+            "a curve's radii are those of single pixels, for the norm `linf`",
+            "`teacher` is the network that the run trains on real data",
+            "`evaluate.networks.other.std` is given without `evaluate.networks.other.mean`",
+            "unknown key `weights` in `evaluate.networks.other.network`",
+        ]
+    );
+    let curv = bad(&with("[evaluate.threat]\nnorm = \"linf\"\nepsilon = \"curv\"\n"), &[]);
+    assert!(curv.contains("\"curve\""), "{curv}");
+}
+
+#[test]
 fn what_belongs_together_must_fit_together() {
     let text = r#"name = "a/b"
 [data]

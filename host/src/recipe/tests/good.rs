@@ -19,6 +19,25 @@ fn a_full_recipe_comes_back_typed() {
 }
 
 #[test]
+fn a_baseline_is_a_variant_with_a_label() {
+    let text = with("[[variants]]\nname = \"random\"\nbaseline = true\n[[variants]]\nname = \"ours\"\n");
+    let variants = good(&text, &[]).variants;
+    assert_eq!(variants.iter().map(|variant| variant.baseline).collect::<Vec<_>>(), [true, false]);
+    assert_eq!(variants[0].recipe, variants[1].recipe);
+}
+
+#[test]
+fn a_curve_and_networks_for_attacks_are_read() {
+    let text = with(
+        "[evaluate.threat]\nnorm = \"linf\"\nepsilon = \"curve\"\n[evaluate.networks.other]\nweights = \"a.pth\"\n",
+    );
+    let evaluate = good(&text, &[]).recipe.evaluate;
+    assert_eq!(evaluate.threat.expect("a threat").epsilon.0.len(), 6);
+    assert_eq!(evaluate.networks["other"].weights.to_str(), Some("a.pth"));
+    assert_eq!(evaluate.networks["other"].network, None);
+}
+
+#[test]
 fn a_variant_is_the_recipe_with_its_keys_replaced() {
     let loaded = good(FULL, &[]);
     let [plain, matching] = loaded.variants.as_slice() else {

@@ -1,0 +1,113 @@
+//! Accuracy against ε as a small drawing for the page: one line per network, from the clean accuracy at ε = 0.
+
+use super::{html::escaped, summary::Summary};
+use crate::engine::rounded;
+use std::fmt::Write;
+
+/// The drawing's size, and that of the field inside its margins.
+const SIZE: (f64, f64) = (560.0, 300.0);
+const FIELD: (f64, f64) = (500.0, 240.0);
+const LEFT: f64 = 45.0;
+const TOP: f64 = 12.0;
+
+/// Lines told apart by colour, and where there are many by dashes.
+const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
+
+/// The drawing, where there are several budgets. The radii stand at equal distances, in rising order.
+pub(super) fn curve(summary: &Summary) -> Option<String> {
+    if summary.budgets.len() < 2 {
+        return None;
+    }
+    let mut order: Vec<usize> = (0..summary.budgets.len()).collect();
+    order.sort_by(|&a, &b| summary.budgets[a].epsilon.total_cmp(&summary.budgets[b].epsilon));
+    let at = |place: usize| LEFT + FIELD.0 * place as f64 / order.len() as f64;
+    let height = |share: f64| TOP + FIELD.1 * (1.0 - share);
+
+    let mut svg = format!(
+        "<svg viewBox=\"0 0 {} {}\" width=\"{}\" role=\"img\" aria-label=\"accuracy against ε\" font-size=\"11\">\n",
+        SIZE.0, SIZE.1, SIZE.0
+    );
+    for percent in [0, 25, 50, 75, 100] {
+        let y = height(f64::from(percent) / 100.0);
+        let _ = writeln!(
+            svg,
+            "<path d=\"M{LEFT} {y:.1}h{}\" stroke=\"#ddd\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{percent} %</text>",
+            FIELD.0,
+            LEFT - 6.0,
+            y + 4.0
+        );
+    }
+    let radii = std::iter::once("0".to_string())
+        .chain(order.iter().map(|&index| rounded(summary.budgets[index].epsilon)));
+    for (place, radius) in radii.enumerate() {
+        let (x, y) = (at(place), TOP + FIELD.1 + 18.0);
+        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{radius}</text>");
+    }
+    for (number, row) in summary.rows.iter().enumerate() {
+        let robust = order.iter().map(|&index| row.robust[index].mean);
+        let points: Vec<String> = std::iter::once(row.clean.mean)
+            .chain(robust)
+            .enumerate()
+            .map(|(place, share)| format!("{:.1},{:.1}", at(place), height(share)))
+            .collect();
+        let colour = COLOURS[number % COLOURS.len()];
+        let dashes = number / COLOURS.len() * 3;
+        let _ = writeln!(
+            svg,
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{}\"><title>{}, {}</title></polyline>",
+            points.join(" "),
+            if dashes == 0 { "none".to_string() } else { dashes.to_string() },
+            escaped(&row.label()),
+            row.network
+        );
+    }
+    svg.push_str("</svg>\n<p>");
+    for (number, row) in summary.rows.iter().enumerate() {
+        let colour = COLOURS[number % COLOURS.len()];
+        let label = escaped(&row.label());
+        let _ = write!(svg, "<span style=\"color:{colour}\">━</span> {label}, {} &nbsp; ", row.network);
+    }
+    svg.push_str("</p>\n");
+    Some(svg)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::summary::{Row, Spread};
+    use guard_sdk::{Budget, Norm, attack::Knowledge};
+
+    fn summary(epsilons: &[f64], robust: &[f64]) -> Summary {
+        Summary {
+            dataset: "digits".into(),
+            images: 10,
+            split: "test",
+            attacks: vec!["pgd".into()],
+            knowledge: Knowledge::WhiteBox,
+            budgets: epsilons.iter().map(|&epsilon| Budget { norm: Norm::Linf, epsilon }).collect(),
+            rows: vec![Row {
+                variant: "a < b".into(),
+                baseline: true,
+                network: "teacher".into(),
+                clean: Spread::of(&[1.0]),
+                robust: robust.iter().map(|&share| Spread::of(&[share])).collect(),
+                flags: Vec::new(),
+            }],
+        }
+    }
+
+    #[test]
+    fn the_line_starts_at_the_clean_accuracy_and_follows_rising_radii() {
+        let svg = curve(&summary(&[0.2, 0.1], &[0.0, 0.5])).unwrap();
+        let (top, middle, bottom) = (TOP, TOP + FIELD.1 / 2.0, TOP + FIELD.1);
+        let (second, third) = (LEFT + FIELD.0 / 2.0, LEFT + FIELD.0);
+        let points = format!("{LEFT:.1},{top:.1} {second:.1},{middle:.1} {third:.1},{bottom:.1}");
+        assert!(svg.contains(&points), "{points} in {svg}");
+        assert!(svg.contains("a &lt; b (baseline)"), "{svg}");
+    }
+
+    #[test]
+    fn a_single_radius_is_no_curve() {
+        assert_eq!(curve(&summary(&[0.1], &[0.5])), None);
+    }
+}
