@@ -112,12 +112,16 @@ pub struct Needs {
     pub networks: Networks,
     /// Whether the networks must have BatchNorm layers with running statistics.
     pub batch_norm: bool,
+    /// Names of BatchNorm layers that the networks must have, e.g. because options name them.
+    pub batch_norm_layers: Vec<String>,
     /// Whether real images are used.
     pub real_images: bool,
     /// The space in which images are optimised, and clamped to the valid pixel range after each step.
     pub space: Space,
     /// Which images are optimised together.
     pub together: Together,
+    /// With [`Together::OneImagePerClass`], how many classes are optimised together at most; 0 for all.
+    pub classes_together: u64,
     /// Where the first images come from.
     pub start: Start,
     /// How many iterations, unless the recipe says otherwise; 0 if nothing is optimised.
@@ -135,9 +139,11 @@ impl Default for Needs {
         Self {
             networks: Networks::Teacher,
             batch_norm: false,
+            batch_norm_layers: Vec::new(),
             real_images: false,
             space: Space::Pixels,
             together: Together::All,
+            classes_together: 0,
             start: Start::Noise,
             iterations: 1000,
             updates: Updates::Sgd { learning_rate: 0.1, momentum: 0.5, cosine: false },

@@ -266,7 +266,15 @@ impl Distiller<'_> {
         };
         let groups: Vec<Vec<u64>> = match needs.together {
             Together::All => vec![ids_of(0..per_class)],
-            Together::OneImagePerClass => (0..per_class).map(|index| ids_of(index..index + 1)).collect(),
+            Together::OneImagePerClass => {
+                let at_once = if needs.classes_together == 0 { classes } else { needs.classes_together };
+                let of_each_class = (0..per_class).map(|index| ids_of(index..index + 1));
+                of_each_class
+                    .flat_map(|ids| {
+                        ids.chunks(at_once.max(1) as usize).map(<[u64]>::to_vec).collect::<Vec<_>>()
+                    })
+                    .collect()
+            }
         };
         let (mut done, mut losses, mut learned) = (Vec::new(), Vec::new(), Vec::new());
         for (number, ids) in groups.iter().enumerate() {

@@ -228,7 +228,11 @@ impl VariantRun<'_> {
                 Err(error) => failure.cause(error),
             }
         })?;
-        log.finish(&format!("{} images, loss {:.4}", set.labels.size()[0], set.loss))?;
+        let loss = match distillation.iterations {
+            0 => String::new(),
+            _ => format!(", loss {:.4}", set.loss),
+        };
+        log.finish(&format!("{} images{loss}", set.labels.size()[0]))?;
         Ok(set)
     }
 

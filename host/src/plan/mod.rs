@@ -3,7 +3,7 @@
 
 mod needs;
 
-use self::needs::{check_needs, optimizer_of};
+use self::needs::{check_needs, optimizer_of, unknown_layer};
 use crate::{
     data::{DataInfo, Dataset, Prepared},
     engine::PROBE_ATTACKS,
@@ -330,10 +330,14 @@ impl Checker<'_> {
             ));
             let help = "networks that have them: `convnet` with `norm = \"batch\"`, the ResNets, `wrn-16-2`, `mobilenet_v2`, `shufflenet_v2`";
             self.refuse("/distill/objective", error.help(help));
+        } else if let Some(error) = network.and_then(|network| unknown_layer(&needs, network)) {
+            self.refuse("/distill/options", error.context(format!("objective `{name}`")));
         }
         let (optimizer, schedule) = optimizer_of(&needs);
+        // An objective that optimises nothing stays so, whatever a recipe says for the variants beside it.
+        let iterations = distill.iterations.filter(|_| needs.iterations > 0);
         Some(Distillation {
-            iterations: distill.iterations.map_or(needs.iterations, |iterations| iterations as u64),
+            iterations: iterations.map_or(needs.iterations, |iterations| iterations as u64),
             optimizer: distill.optimizer.clone().unwrap_or(optimizer),
             schedule,
             needs,

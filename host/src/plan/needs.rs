@@ -1,6 +1,9 @@
 //! What an objective asks for, in the host's terms.
 
-use crate::recipe::{Adam, Optimizer, Schedule, Sgd};
+use crate::{
+    network::NetworkSpec,
+    recipe::{Adam, Optimizer, Schedule, Sgd},
+};
 use guard_sdk::{
     Error, Result,
     objective::{Needs, Networks, Updates},
@@ -33,4 +36,14 @@ pub(super) fn check_needs(needs: &Needs) -> Result<()> {
         return Err(Error::unsupported("it learns soft labels, which this host does not optimise"));
     }
     Ok(())
+}
+
+/// What is wrong with the BatchNorm layers that an objective names, if the network lacks one.
+pub(super) fn unknown_layer(needs: &Needs, network: &NetworkSpec) -> Option<Error> {
+    let program = network.program().ok()?;
+    let layers = program.batch_norm();
+    let unknown = needs.batch_norm_layers.iter().find(|name| !layers.contains(name))?;
+    let names: Vec<String> = layers.iter().map(|layer| format!("`{layer}`")).collect();
+    let error = Error::unsupported(format!("the network has no BatchNorm layer `{unknown}`"));
+    Some(error.help(format!("it has {}", names.join(", "))))
 }

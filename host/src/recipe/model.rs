@@ -229,7 +229,8 @@ pub struct Distill {
     #[serde(default = "images_per_class")]
     #[schemars(range(min = 1))]
     pub images_per_class: usize,
-    /// Steps of the images' optimizer; unless said, the objective's own number.
+    /// Steps of the images' optimizer; unless said, the objective's own number. Objectives that optimise nothing, such as
+    /// `random` and `rded`, leave this, `optimizer` and `regularizers` unused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub iterations: Option<usize>,

@@ -16,6 +16,7 @@ mod kinds;
 mod minimum_norm;
 mod mix;
 mod network;
+mod priors;
 mod replay;
 mod robustness;
 mod schedule;
