@@ -71,11 +71,14 @@ pub fn summary(results: &RunResults) -> Summary {
         if let Some(teacher) = &variant.teacher {
             rows.push(row(&variant.name, "teacher".into(), &[teacher]));
         }
-        let students: Vec<&Evaluation> = variant.students.iter().map(|student| &student.evaluation).collect();
-        if !students.is_empty() {
-            let network =
-                if students.len() == 1 { "1 student".into() } else { format!("{} students", students.len()) };
-            rows.push(row(&variant.name, network, &students));
+        for students in variant.students.chunk_by(|one, other| one.network == other.network) {
+            let network = match (&students[0].network, students.len()) {
+                (Some(network), count) => format!("{count} {network}"),
+                (None, 1) => "1 student".into(),
+                (None, count) => format!("{count} students"),
+            };
+            let evaluations: Vec<&Evaluation> = students.iter().map(|student| &student.evaluation).collect();
+            rows.push(row(&variant.name, network, &evaluations));
         }
     }
     let mut any = results.variants.iter().flat_map(|variant| {

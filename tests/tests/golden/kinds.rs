@@ -1,7 +1,7 @@
 //! The kinds of cases, and what checks each.
 
 use crate::{
-    attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, minimum_norm, mix, priors,
+    attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, kd, minimum_norm, mix, priors,
     robustness, schedule, sre2l,
 };
 use guard_sdk::Result;
@@ -34,6 +34,7 @@ pub fn check(kind: &str) -> Option<Check> {
         "grad_norm" => gradient_norm::check,
         "sre2l_loss" => sre2l::loss,
         "sre2l_steps" => sre2l::steps,
+        "kd" => kd::check,
         "priors" => priors::check,
         "mix" => mix::check,
         "cda_schedule" => schedule::check,

@@ -12,6 +12,7 @@ mod curvature;
 mod gradient_norm;
 mod host;
 mod index;
+mod kd;
 mod kinds;
 mod minimum_norm;
 mod mix;
