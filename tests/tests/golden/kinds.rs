@@ -2,7 +2,7 @@
 
 use crate::{
     attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, kd, minimum_norm, mix, priors,
-    robustness, schedule, sre2l,
+    robustness, schedule, sre2l, trades,
 };
 use guard_sdk::Result;
 
@@ -32,6 +32,7 @@ pub fn check(kind: &str) -> Option<Check> {
         "cure_full" => curvature::full,
         "cure_simple" => curvature::simple,
         "grad_norm" => gradient_norm::check,
+        "trades" => trades::check,
         "sre2l_loss" => sre2l::loss,
         "sre2l_steps" => sre2l::steps,
         "kd" => kd::check,
