@@ -139,3 +139,102 @@ fn rded_stitches_four_crops_and_says_how_many_images_that_takes() {
     let error = here.fails(1, &alone(&["--set", &rded(40)]));
     assert!(error.contains("fewer than the 160 crops that its images take"), "{error}");
 }
+
+/// `name` of a safetensors file in the run.
+fn tensor_of(here: &Here, file: &str, name: &str) -> Tensor {
+    let tensors = Tensor::read_safetensors(here.path("run").join(file)).unwrap();
+    tensors.into_iter().find(|(found, _)| found == name).unwrap().1
+}
+
+#[test]
+fn stored_labels_are_the_teachers_word_on_what_students_see_and_their_size_is_told_first() {
+    let here = Here::new();
+    let stored = ["--out", "run", "--set", "variants=[]", "--set", "relabel.labels=stored"];
+    let output = here.run(&quick(&[&stored[..], &["--set", "student.augment=[\"crop\"]"]].concat()));
+    let said = here::stderr(&output);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let path = here.path("run/distilled/soft-labels.safetensors");
+    let size = "soft labels of 50 images in 2 epochs, 10 classes as float16";
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("relabel: ")).collect();
+    assert!(lines[0].contains(size) && lines[0].contains("(20 bytes per image and epoch)"), "{said}");
+    let logits = tensor_of(&here, "distilled/soft-labels.safetensors", "logits");
+    assert_eq!((logits.size(), logits.kind()), (vec![2, 50, 10], Kind::Half));
+    assert!(std::fs::metadata(path).unwrap().len() < 23 * 2 * 50 + 600);
+    assert_eq!(json(&here.path("run/distilled/manifest.json"))["labels"], "stored");
+    // Each epoch has its own views.
+    assert_ne!(logits.get(0), logits.get(1));
+}
+
+#[test]
+fn students_of_stored_labels_differ_in_their_seeds_only() {
+    let here = Here::new();
+    let students = |out: &str, more: &[&str]| {
+        let stored = ["--quiet", "--out", out, "--set", "variants=[]", "--set", "relabel.labels=stored"];
+        here.succeeds(&quick(&[&stored[..], more].concat()));
+        ["student-0", "student-1"].map(|student| {
+            std::fs::read(here.path(out).join(format!("checkpoints/{student}.safetensors"))).unwrap()
+        })
+    };
+    let [first, second] = students("a", &[]);
+    assert_ne!(first, second);
+    assert_eq!(students("b", &[]), [first, second]);
+    let [lossy, _] = students("c", &["--set", "relabel.top_k=3", "--set", "relabel.storage=int8"]);
+    assert_ne!(lossy, students("a2", &[])[0]);
+}
+
+#[test]
+fn several_student_networks_are_reported_in_rows_of_their_own() {
+    let here = Here::new();
+    let list = "students=[\"resnet20\", { architecture = \"convnet\", depth = 2, width = 8 }]";
+    let table = here.succeeds(&alone(&["--set", list]));
+    for row in ["| digits  | teacher    |", "| digits  | 2 resnet20 |", "| digits  | 2 convnet  |"] {
+        assert!(table.contains(row), "{table}");
+    }
+    for student in ["resnet20-0", "resnet20-1", "convnet-0", "convnet-1"] {
+        assert!(here.path(&format!("run/checkpoints/{student}.safetensors")).is_file(), "{student}");
+        assert!(here.path(&format!("run/evaluations/{student}.safetensors")).is_file(), "{student}");
+    }
+    let results = json(&here.path("run/results.json"));
+    let students = results["variants"][0]["students"].as_array().unwrap();
+    let named: Vec<_> = students.iter().map(|each| (each["network"].as_str(), &each["student"])).collect();
+    assert_eq!(named.len(), 4);
+    assert_eq!(named[3], (Some("convnet"), &serde_json::json!(1)));
+}
+
+#[test]
+fn what_does_not_fit_together_about_students_and_labels_is_told_before_anything_runs() {
+    let here = Here::new();
+    let refused = |sets: &[&str]| {
+        let arguments: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+        here.fails(2, &[&["--dry-run", "--set", "variants=[]"][..], &arguments].concat())
+    };
+    for (sets, part) in [
+        (&["relabel.labels=stored", "relabel.top_k=11"][..], "`relabel.top_k` is 11, but there are 10 classes"),
+        (&["relabel.top_k=0"], "`relabel.top_k` must be at least 1, found 0"),
+        (&["relabel.storage=int4"], "unknown value `int4` for `relabel.storage`"),
+        (&["relabel.labels=store"], "did you mean `stored`?"),
+        (&["student.kl_weight=0"], "the students' loss has no terms"),
+        (&["student.preset=sre2l-cifra"], "did you mean `sre2l-cifar`?"),
+        (&["students=[\"resnet19\"]"], "unknown value `resnet19` for `students.0`"),
+        (&["students=[\"vit_tiny\"]"], "images of 8x8 are too small for patches of 16x16"),
+        (
+            &["students=[\"resnet20\"]", "student.network={ architecture = \"resnet20\" }"],
+            "`student.network` is given beside `students`",
+        ),
+    ] {
+        let error = refused(sets);
+        assert!(error.contains(part), "{sets:?}: {error}");
+    }
+}
+
+#[test]
+fn a_variant_can_be_run_alone_and_an_unknown_one_is_told_with_those_there_are() {
+    let here = Here::new();
+    let chosen = ["--dry-run", "--format", "json", "--variant", "SRe2L + curvature"];
+    let plan: serde_json::Value = serde_json::from_str(&here.succeeds(&chosen)).unwrap();
+    let names: Vec<_> = plan["variants"].as_array().unwrap().iter().map(|variant| &variant["name"]).collect();
+    assert_eq!(names, ["SRe2L + curvature"]);
+    let error = here.fails(2, &["--dry-run", "--variant", "CDA"]);
+    assert!(error.contains("the recipe has no variant `CDA`"), "{error}");
+    assert!(error.contains("it has `SRe2L`, `SRe2L + curvature`"), "{error}");
+}

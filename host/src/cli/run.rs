@@ -7,12 +7,12 @@ use crate::{
     engine::Pipeline,
     plan::{Plan, check_methods},
     random::Streams,
-    recipe::{self, EvaluationSplit, Problems},
+    recipe::{self, EvaluationSplit, Loaded, Problems},
     report::{arrays, json, legacy, page, summary, table},
     run::{Display, Journal, RunDirectory, write_atomically, write_text},
 };
 use clap::Args;
-use guard_sdk::{Device, Tensor};
+use guard_sdk::{Device, Error, Tensor};
 use std::{fs, path::PathBuf};
 
 /// The recipe that runs when none is named.
@@ -26,6 +26,9 @@ pub(super) struct RunArguments {
     /// Change a value of the recipe, e.g. `--set training.epochs=5`. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Run only this variant of the recipe. May be repeated.
+    #[arg(long = "variant", value_name = "NAME")]
+    variants: Vec<String>,
     /// Print the resolved plan and stop.
     #[arg(long)]
     dry_run: bool,
@@ -40,7 +43,11 @@ pub(super) struct RunArguments {
 impl RunArguments {
     /// Whether anything was typed.
     pub(super) fn was_given(&self) -> bool {
-        self.recipe.is_some() || !self.sets.is_empty() || self.dry_run || self.out.is_some() || self.quiet
+        self.recipe.is_some()
+            || !(self.sets.is_empty() && self.variants.is_empty())
+            || self.dry_run
+            || self.out.is_some()
+            || self.quiet
     }
 }
 
@@ -52,11 +59,12 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         ),
         None => (BUILT_IN.0.to_string(), BUILT_IN.1.to_string()),
     };
-    let loaded = recipe::load(&name, &text, &arguments.sets).map_err(|problems| {
+    let mut loaded = recipe::load(&name, &text, &arguments.sets).map_err(|problems| {
         let documents = recipe::documents(&name, &text, &arguments.sets);
         let more = check_methods(&documents, &session.requests, &mut session.plugins);
         Problems::new(problems.into_vec().into_iter().chain(more).collect())
     })?;
+    choose(&mut loaded, &arguments.variants)?;
     let prepared = data::prepare(&loaded.recipe.data);
     let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
     if arguments.dry_run {
@@ -72,7 +80,7 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         .map_err(
             |error| if error.code == "occupied" { Failure::Usage(error) } else { Failure::Run(error) },
         )?;
-    let text = with_sets(&text, &arguments.sets);
+    let text = with_choices(&text, arguments);
     directory.begin(&text, &plan)?;
     let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };
     let journal = Journal::create(directory.path(), display)?;
@@ -91,7 +99,7 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         let students = variant
             .students
             .iter()
-            .map(|student| (format!("student-{}", student.number), &student.evaluation));
+            .map(|student| (student.file_name(), &student.evaluation));
         let teacher = variant.teacher.iter().map(|teacher| ("teacher".to_string(), teacher));
         for (network, evaluation) in teacher.chain(students) {
             write_atomically(&folder.join(format!("{network}.safetensors")), |aside| {
@@ -129,17 +137,29 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     }
 }
 
-/// The recipe as given, with the assignments that changed it as comments.
-fn with_sets(text: &str, sets: &[String]) -> String {
-    let sets: String = sets.iter().map(|set| format!("# --set {set}\n")).collect();
-    sets + text
+/// Leaves the variants that were asked for, in the recipe's order; all if none were.
+fn choose(recipe: &mut Loaded, names: &[String]) -> Result<(), Failure> {
+    let known: Vec<String> = recipe.variants.iter().map(|variant| format!("`{}`", variant.name)).collect();
+    if let Some(unknown) = names.iter().find(|name| recipe.variants.iter().all(|each| each.name != **name)) {
+        let error = Error::new(format!("the recipe has no variant `{unknown}`"));
+        return Err(Failure::Usage(error.help(format!("it has {}", known.join(", ")))));
+    }
+    recipe.variants.retain(|variant| names.is_empty() || names.contains(&variant.name));
+    Ok(())
+}
+
+/// The recipe as given, with what was chosen and changed on the command line as comments.
+fn with_choices(text: &str, arguments: &RunArguments) -> String {
+    let sets = arguments.sets.iter().map(|set| format!("# --set {set}\n"));
+    let variants = arguments.variants.iter().map(|name| format!("# --variant {name}\n"));
+    sets.chain(variants).collect::<String>() + text
 }
 
 fn dry_run(session: &Session, plan: &Plan) -> Result<(), Failure> {
     if session.format == Format::Json {
-        return print_json(&serde_json::to_value(plan).map_err(guard_sdk::Error::from)?);
+        return print_json(&serde_json::to_value(plan).map_err(Error::from)?);
     }
     let text = toml::to_string(plan)
-        .map_err(|error| guard_sdk::Error::new(format!("the plan cannot be printed: {error}")))?;
+        .map_err(|error| Error::new(format!("the plan cannot be printed: {error}")))?;
     print(&text)
 }

@@ -7,7 +7,10 @@
 //! | `train` | a network on real data (teacher) |
 //! | `lab` | what objectives ask the host for |
 //! | `distill` | synthetic images |
+//! | `views` | what networks see of the synthetic images: order, augmentation, Mixup and CutMix |
+//! | `relabel` | the teacher's word on every view, stored |
 //! | `student` | a network on synthetic images, and the labels it learns from |
+//! | `student_loss` | divergence from soft labels, cross-entropy to classes |
 //! | `evaluate` | clean and robust accuracy, and what makes the numbers doubtful |
 //! | `pipeline` | the stages in order, for every variant |
 
@@ -16,9 +19,12 @@ mod evaluate;
 mod lab;
 mod optimizer;
 mod pipeline;
+mod relabel;
 mod student;
+mod student_loss;
 mod train;
 mod training_loss;
+mod views;
 
 pub use distill::{Distiller, ImageGroup, Stopped, SyntheticSet};
 pub use evaluate::{
@@ -28,6 +34,9 @@ pub use evaluate::{
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;
 pub use pipeline::{Pipeline, RunResults, StudentResult, VariantResults};
+pub use relabel::relabel;
 pub use student::{LabelSource, StudentTrainer};
+pub use student_loss::{Target, divergence, student_terms};
 pub use train::{Trained, Trainer};
 pub use training_loss::{Term, TrainingLoss, WeightedRegularizer};
+pub use views::{BatchView, Mix, Views};

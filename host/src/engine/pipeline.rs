@@ -2,18 +2,21 @@
 
 use super::{
     Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Surrogates,
-    Trained, Trainer, TrainingLoss, WeightedRegularizer, accuracy,
+    Trained, Trainer, TrainingLoss, Views, WeightedRegularizer, accuracy, relabel,
 };
 use crate::{
     data::{DataInfo, Dataset, Skipped},
     network::Model,
-    plan::{Plan, PluginLock, VariantPlan},
+    plan::{Plan, PluginLock, StudentPlan, VariantPlan},
     plugin::{Context, NoNetworks, Plugins, Recorder},
     random::Streams,
     recipe::{Distill, EvaluationSplit, Labels, RegularizerUse, TEACHER},
-    run::{DistilledManifest, Journal, RunDirectory, StageLog, write_atomically, write_distilled},
+    run::{
+        DistilledManifest, Journal, LabelPlan, RunDirectory, SoftLabels, StageLog, write_atomically,
+        write_distilled,
+    },
 };
-use guard_sdk::{Device, Error, Result, Tensor, lab::LabInfo};
+use guard_sdk::{Device, Error, Level, Result, Tensor, lab::LabInfo};
 use serde_json::Value;
 use std::path::Path;
 
@@ -44,24 +47,40 @@ pub struct VariantResults {
 }
 
 impl VariantResults {
-    /// What is a line of a table: the teacher, and the students together.
+    /// What is a line of a table: the teacher, and the students of each network together.
     pub fn networks(&self) -> Vec<(String, Vec<&Evaluation>)> {
         let teacher = self.teacher.iter().map(|teacher| ("teacher".to_string(), vec![teacher]));
-        let students: Vec<&Evaluation> = self.students.iter().map(|student| &student.evaluation).collect();
-        let name = match students.len() {
-            1 => "1 student".to_string(),
-            count => format!("{count} students"),
-        };
-        teacher.chain((!students.is_empty()).then_some((name, students))).collect()
+        let alike = self.students.chunk_by(|one, other| one.network == other.network).map(|students| {
+            let name = match (&students[0].network, students.len()) {
+                (Some(network), count) => format!("{count} {network}"),
+                (None, 1) => "1 student".into(),
+                (None, count) => format!("{count} students"),
+            };
+            (name, students.iter().map(|student| &student.evaluation).collect())
+        });
+        teacher.chain(alike).collect()
     }
 }
 
 /// What one student found.
 pub struct StudentResult {
-    /// The student's number, from 0.
+    /// What results call its network, where there are several.
+    pub network: Option<String>,
+    /// The student's number among those of its network, from 0.
     pub number: u64,
     /// What it found.
     pub evaluation: Evaluation,
+}
+
+impl StudentResult {
+    /// What its files are called, without extension.
+    pub fn file_name(&self) -> String {
+        file_name(self.network.as_deref(), self.number)
+    }
+}
+
+fn file_name(network: Option<&str>, number: u64) -> String {
+    format!("{}-{number}", network.unwrap_or("student"))
 }
 
 /// Everything a run takes.
@@ -102,6 +121,21 @@ impl Pipeline<'_> {
     }
 }
 
+/// The file of stored labels in `distilled/`.
+const SOFT_LABELS: &str = "soft-labels.safetensors";
+
+/// What all students of a variant learn from.
+enum StudentLabels {
+    /// The images' classes.
+    Hard,
+    /// The teacher's logits of the images as they are, `[N,K]`.
+    Soft(Tensor),
+    /// The teacher, asked in every step.
+    Online(Model),
+    /// The teacher's logits of every view.
+    Stored(SoftLabels),
+}
+
 struct VariantRun<'a> {
     pipeline: &'a Pipeline<'a>,
     variant: &'a VariantPlan,
@@ -120,20 +154,15 @@ impl VariantRun<'_> {
         }
         if let Some(distill) = &self.variant.recipe.distill {
             let set = self.distill(&folder, distill, teacher.as_ref(), &loss)?;
-            let logits = self.relabel(&set.images, teacher.as_ref())?;
-            self.write_set(&folder.join("distilled"), distill, &set, logits.as_ref())?;
-            for number in 0..self.variant.recipe.student.count as u64 {
-                let student = self.student(
-                    &folder,
-                    number,
-                    &set.images,
-                    &set.labels,
-                    logits.as_ref(),
-                    teacher.as_ref(),
-                )?;
-                let stage = format!("evaluate student {}", number + 1);
-                let evaluation = self.evaluate(&student, teacher.as_ref(), &stage)?;
-                results.students.push(StudentResult { number, evaluation });
+            let labels = self.relabel(&folder, &set.images, teacher.as_ref())?;
+            self.write_set(&folder.join("distilled"), distill, &set, &labels)?;
+            for network in &self.variant.students {
+                for number in 0..self.variant.recipe.student.count as u64 {
+                    let stage = format!("evaluate {}", Self::stage(network, number));
+                    let student = self.student(&folder, network, number, &set, &labels)?;
+                    let evaluation = self.evaluate(&student, teacher.as_ref(), &stage)?;
+                    results.students.push(StudentResult { network: network.label.clone(), number, evaluation });
+                }
             }
         }
         Ok(results)
@@ -254,16 +283,33 @@ impl VariantRun<'_> {
         Ok(set)
     }
 
-    /// The teacher's logits of the synthetic images, where the recipe stores them.
-    fn relabel(&self, images: &Tensor, teacher: Option<&Model>) -> Result<Option<Tensor>> {
-        match (self.variant.recipe.relabel.labels, teacher) {
-            (Labels::Soft, Some(teacher)) => {
-                let log = self.log("relabel");
-                let logits = teacher.frozen().eval_logits(images)?;
+    /// The labels that students learn from; what takes long is computed here and kept.
+    fn relabel(&self, folder: &Path, images: &Tensor, teacher: Option<&Model>) -> Result<StudentLabels> {
+        let VariantPlan { recipe, network, .. } = self.variant;
+        let (log, labels) = (self.log("relabel"), recipe.relabel.labels);
+        let teacher = match (labels, teacher) {
+            (Labels::Hard, _) => return Ok(StudentLabels::Hard),
+            (_, Some(teacher)) => teacher.frozen(),
+            _ => return Err(Error::new("the plan has soft labels and no teacher")),
+        };
+        match labels {
+            Labels::Hard | Labels::Online => Ok(StudentLabels::Online(teacher)),
+            Labels::Soft => {
+                let logits = teacher.eval_logits(images)?;
                 log.finish(&format!("{} soft labels", images.size()[0]))?;
-                Ok(Some(logits))
+                Ok(StudentLabels::Soft(logits))
             }
-            _ => Ok(None),
+            Labels::Stored => {
+                let (count, seed) = (images.size()[0], self.pipeline.plan.seed);
+                let plan = LabelPlan::new(&recipe.relabel, &recipe.student, seed, count, network.classes);
+                let described = plan.describe();
+                log.log(Level::Information, &described);
+                let views = Views { images, student: &recipe.student, streams: self.streams("relabel") };
+                let path = folder.join("distilled").join(SOFT_LABELS);
+                let labels = relabel(&path, plan, &views, &teacher, &log)?;
+                log.finish(&described)?;
+                Ok(StudentLabels::Stored(labels))
+            }
         }
     }
 
@@ -272,11 +318,12 @@ impl VariantRun<'_> {
         folder: &Path,
         distill: &Distill,
         set: &super::SyntheticSet,
-        logits: Option<&Tensor>,
+        labels: &StudentLabels,
     ) -> Result<()> {
         let Plan { data, seed, plugins, .. } = self.pipeline.plan;
         let relabel = &self.variant.recipe.relabel;
         let plugins: &[PluginLock] = plugins;
+        let logits = if let StudentLabels::Soft(logits) = labels { Some(logits) } else { None };
         let labels = serde_json::to_value(relabel.labels)?.as_str().unwrap_or_default().to_string();
         let manifest = DistilledManifest {
             dataset: &data.name,
@@ -297,42 +344,44 @@ impl VariantRun<'_> {
         write_distilled(folder, (&set.images, &set.labels), logits, data, &manifest)
     }
 
+    /// What a student's stages are called.
+    fn stage(network: &StudentPlan, number: u64) -> String {
+        match &network.label {
+            Some(label) => format!("{label} {}", number + 1),
+            None => format!("student {}", number + 1),
+        }
+    }
+
     fn student(
         &self,
         folder: &Path,
+        network: &StudentPlan,
         number: u64,
-        images: &Tensor,
-        labels: &Tensor,
-        logits: Option<&Tensor>,
-        teacher: Option<&Model>,
+        set: &super::SyntheticSet,
+        labels: &StudentLabels,
     ) -> Result<Model> {
-        let stage = format!("student {}", number + 1);
+        let stage = Self::stage(network, number);
+        let recipe = &self.variant.recipe;
         let (log, streams) = (self.log(&stage), self.streams("student").numbered(number));
-        let temperature = self.variant.recipe.relabel.temperature;
-        let frozen = teacher.map(Model::frozen);
-        let source = match (self.variant.recipe.relabel.labels, logits, &frozen) {
-            (Labels::Soft, Some(logits), _) => LabelSource::Soft { logits, temperature },
-            (Labels::Online, _, Some(teacher)) => LabelSource::Online { teacher, temperature },
-            _ => LabelSource::Hard,
+        let (source, seen) = match labels {
+            StudentLabels::Hard => (LabelSource::Hard, streams.clone()),
+            StudentLabels::Soft(logits) => (LabelSource::Soft(logits), streams.clone()),
+            StudentLabels::Online(teacher) => (LabelSource::Online(teacher), streams.clone()),
+            StudentLabels::Stored(stored) => (LabelSource::Stored(stored), self.streams("relabel")),
         };
         let trainer = StudentTrainer {
-            images,
-            labels,
-            classes: self.variant.student.classes,
+            views: Views { images: &set.images, student: &recipe.student, streams: seen },
+            labels: &set.labels,
+            classes: network.network.classes,
             source,
-            student: &self.variant.recipe.student,
+            temperature: recipe.relabel.temperature,
             streams: streams.clone(),
             observer: &log,
         };
-        let fresh = Model::fresh(&self.variant.student, &streams.named("network"), self.pipeline.device)?;
+        let fresh = Model::fresh(&network.network, &streams.named("network"), self.pipeline.device)?;
         let student = trainer.run(fresh, &self.context("student", &streams, &log));
-        keep(
-            student,
-            &folder.join("checkpoints"),
-            &format!("student-{number}"),
-            &log,
-            self.variant.recipe.student.epochs,
-        )
+        let name = file_name(network.label.as_deref(), number);
+        keep(student, &folder.join("checkpoints"), &name, &log, recipe.student.epochs)
     }
 
     /// Judges a network; attacks may ask for the teacher, where there is one.

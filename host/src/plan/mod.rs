@@ -18,8 +18,9 @@ use crate::{
     random::Streams,
     recipe::{
         AttackUse, Document, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse,
-        Schedule, TEACHER, Variant, child,
+        Relabel, Schedule, TEACHER, Variant, child,
     },
+    run::LabelCode,
 };
 use guard_sdk::{
     Budget, Device, Error,
@@ -73,8 +74,8 @@ pub struct VariantPlan {
     pub recipe: Recipe,
     /// The network that is trained on real data.
     pub network: NetworkSpec,
-    /// The network that is trained on synthetic data.
-    pub student: NetworkSpec,
+    /// The networks that are trained on synthetic data, `student.count` of each.
+    pub students: Vec<StudentPlan>,
     /// Whether a network is trained on real data.
     pub trains_teacher: bool,
     /// How the synthetic images are made; nothing if the recipe has no `[distill]`.
@@ -85,6 +86,16 @@ pub struct VariantPlan {
     /// Norm and ε in pixels of each evaluation.
     #[serde(serialize_with = "budgets")]
     pub budgets: Vec<Budget>,
+}
+
+/// A network that is trained on synthetic data.
+#[derive(Serialize)]
+pub struct StudentPlan {
+    /// What results call it, where there are several networks.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// The network.
+    pub network: NetworkSpec,
 }
 
 /// How the synthetic images are made.
@@ -171,7 +182,8 @@ impl Plan {
     pub fn complete(&mut self, data: &Dataset) {
         self.data = data.info.clone();
         for variant in &mut self.variants {
-            for network in [&mut variant.network, &mut variant.student] {
+            let students = variant.students.iter_mut().map(|student| &mut student.network);
+            for network in students.chain([&mut variant.network]) {
                 (network.mean, network.std) = (data.info.mean.clone(), data.info.std.clone());
             }
             for surrogate in variant.surrogates.iter_mut().filter(|each| each.statistics_of_data) {
@@ -233,10 +245,8 @@ impl Checker<'_> {
         let found = self.problems.len();
         let Variant { name, baseline, recipe, .. } = self.variant;
         let network = self.spec(&recipe.network, "/network");
-        let student = match &recipe.student.network {
-            Some(student) => self.spec(student, "/student/network"),
-            None => network.clone(),
-        };
+        let students = self.students(network.as_ref());
+        self.stored_labels();
         self.regularizers("/training/regularizers", &recipe.training.regularizers);
         if recipe.training.cross_entropy_weight == 0.0
             && recipe.training.regularizers.iter().all(|each| each.weight == 0.0)
@@ -276,7 +286,7 @@ impl Checker<'_> {
             baseline: *baseline,
             recipe: recipe.clone(),
             network: network?,
-            student: student?,
+            students,
             trains_teacher,
             distillation,
             surrogates,
@@ -330,6 +340,42 @@ impl Checker<'_> {
             }
         }
         plans
+    }
+
+    fn students(&mut self, network: Option<&NetworkSpec>) -> Vec<StudentPlan> {
+        let recipe = &self.variant.recipe;
+        if recipe.students.is_empty() {
+            let network = match &recipe.student.network {
+                Some(student) => self.spec(student, "/student/network"),
+                None => network.cloned(),
+            };
+            return network.into_iter().map(|network| StudentPlan { label: None, network }).collect();
+        }
+        let labels = recipe.students.labels();
+        let mut students = Vec::new();
+        for (index, (architecture, label)) in recipe.students.iter().zip(labels).enumerate() {
+            let network = self.spec(architecture, &format!("/students/{index}"));
+            students.extend(network.map(|network| StudentPlan { label: Some(label), network }));
+        }
+        students
+    }
+
+    /// Refuses a way of storing labels that does not fit the classes.
+    fn stored_labels(&mut self) {
+        let Relabel { labels, top_k: Some(top_k), .. } = self.variant.recipe.relabel else { return };
+        let classes = self.data.classes.len();
+        if labels != Labels::Stored {
+            return;
+        }
+        let message = if top_k > classes {
+            format!("`relabel.top_k` is {top_k}, but there are {classes} classes")
+        } else if classes > LabelCode::MOST_CLASSES {
+            let most = LabelCode::MOST_CLASSES;
+            format!("`relabel.top_k` numbers at most {most} classes, and there are {classes}")
+        } else {
+            return;
+        };
+        self.refuse("/relabel/top_k", Error::unsupported(message).help("leave it out"));
     }
 
     fn regularizers(&mut self, list: &str, uses: &[RegularizerUse]) {

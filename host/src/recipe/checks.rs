@@ -23,6 +23,8 @@ pub(super) fn check(document: &Document) -> Vec<Problem> {
     problems.extend(reserved_name(document));
     problems.extend(radii(document));
     problems.extend(attacks(document));
+    problems.extend(students(document));
+    problems.extend(student_loss(document));
     for optimizer in ["/training", "/distill", "/student"] {
         problems.extend(nesterov(document, &format!("{optimizer}/optimizer")));
     }
@@ -168,6 +170,29 @@ pub(super) fn repeated(
         label.is_some() && earlier.contains(label)
     });
     repeats.map(|(index, _)| child(list, &index.to_string())).collect()
+}
+
+/// Students are named in one place.
+fn students(document: &Document) -> Option<Problem> {
+    let (list, one) = ("/students", "/student/network");
+    let several = document.get(list)?.as_array().is_some_and(|list| !list.is_empty());
+    if !several || document.get(one).is_none() {
+        return None;
+    }
+    let problem = document.problem(one, Mark::Key, "`student.network` is given beside `students`");
+    Some(problem.help("put it into the list of `students`"))
+}
+
+/// Soft labels have no effect on students that weigh neither of their terms.
+fn student_loss(document: &Document) -> Option<Problem> {
+    let weight = |key: &str| document.get(&child("/student", key)).map_or(Some(0.0), Value::as_f64);
+    let hard = document.get("/relabel/labels").and_then(Value::as_str) == Some("hard");
+    document.get("/student/kl_weight")?;
+    if hard || weight("kl_weight")? != 0.0 || weight("cross_entropy_weight")? != 0.0 {
+        return None;
+    }
+    let problem = document.problem("/student/kl_weight", Mark::Value, "the students' loss has no terms");
+    Some(problem.help("give `kl_weight` or `cross_entropy_weight` a value above 0"))
 }
 
 /// Nesterov's look ahead follows the momentum, so there must be one.

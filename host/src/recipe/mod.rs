@@ -22,9 +22,11 @@ mod model;
 mod optimizer;
 mod overlay;
 mod parse;
+mod presets;
 mod problem;
 mod schema;
 mod snippet;
+mod students;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -85,8 +87,10 @@ pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Pr
     }
     let (variants, found) = variants::variants(&document);
     problems.extend(found);
+    document.fill_in_preset();
     let recipe = typed(&document, &mut problems);
-    let variants = variants.into_iter().filter_map(|Named { name, baseline, document }| {
+    let variants = variants.into_iter().filter_map(|Named { name, baseline, mut document }| {
+        document.fill_in_preset();
         let recipe = typed(&document, &mut problems)?;
         Some(Variant { name, baseline, document, recipe })
     });

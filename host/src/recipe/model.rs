@@ -11,6 +11,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 pub use super::augmentation::{Augmentation, Augmentations};
 pub use super::epsilon::{Epsilon, EpsilonError, Epsilons};
 pub use super::optimizer::{Adam, AdamW, Optimizer, Schedule, Sgd};
+pub use super::presets::Preset;
+pub use super::students::Students;
 pub use crate::{data::OnError, network::Architecture};
 pub use guard_sdk::Norm;
 
@@ -46,6 +48,10 @@ pub struct Recipe {
     /// How students are trained on synthetic images.
     #[serde(default)]
     pub student: Student,
+    /// Networks to train on the synthetic images one after the other, `student.count` of each, by name or as tables with
+    /// `architecture`; unless said, `student.network` alone.
+    #[serde(default, skip_serializing_if = "Students::is_empty")]
+    pub students: Students,
     /// What is measured at the end.
     #[serde(default)]
     pub evaluate: Evaluate,
@@ -258,12 +264,29 @@ pub struct Relabel {
     /// What the teacher's logits are divided by before they become soft labels, above 0.
     #[schemars(extend("exclusiveMinimum" = 0))]
     pub temperature: f64,
+    /// The type of the numbers that stored labels are written as.
+    pub storage: LabelStorage,
+    /// Of stored labels, keep the logits of so many classes and the probability of the others together, which loses what
+    /// the teacher says of the others; unless said, of all classes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub top_k: Option<usize>,
 }
 
 impl Default for Relabel {
     fn default() -> Relabel {
-        Relabel { labels: Labels::Online, temperature: 20.0 }
+        Relabel { labels: Labels::Online, temperature: 20.0, storage: LabelStorage::Float16, top_k: None }
     }
+}
+
+/// The type of the numbers that stored labels are written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum LabelStorage {
+    /// Half precision: 2 bytes, and nothing is lost but its rounding.
+    Float16,
+    /// 256 steps from an image's lowest logit to its highest: 1 byte, and what lies between the steps is lost.
+    Int8,
 }
 
 /// Where the labels of synthetic images come from.
@@ -276,13 +299,19 @@ pub enum Labels {
     Soft,
     /// The teacher's answer to the augmented image, computed in every step.
     Online,
+    /// The same, computed for all epochs before the first student is trained, and kept in `soft-labels.safetensors`. All
+    /// students see the same augmented images.
+    Stored,
 }
 
 /// How students are trained on synthetic images.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Student {
-    /// How many students are trained, each from its own seed; results are means over them.
+    /// The protocol of a paper: it fills in what this table and `[relabel]` do not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub preset: Option<Preset>,
+    /// How many students of each network are trained, each from its own seed; results are means over them.
     #[schemars(range(min = 1))]
     pub count: usize,
     /// Passes over the synthetic images.
@@ -304,6 +333,12 @@ pub struct Student {
     /// nothing. With `mixup`, each batch takes one or the other.
     #[schemars(range(min = 0))]
     pub cutmix: f64,
+    /// Weight of the divergence (KL) from soft labels; without soft labels it has no effect.
+    #[schemars(range(min = 0))]
+    pub kl_weight: f64,
+    /// Weight of the cross-entropy to the images' classes beside soft labels; without those it is the whole loss.
+    #[schemars(range(min = 0))]
+    pub cross_entropy_weight: f64,
     /// The students' network; unless said, the recipe's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Architecture>,
@@ -312,6 +347,7 @@ pub struct Student {
 impl Default for Student {
     fn default() -> Student {
         Student {
+            preset: None,
             count: 3,
             epochs: 300,
             batch_size: 64,
@@ -320,6 +356,8 @@ impl Default for Student {
             augment: Augmentations::default(),
             mixup: 0.8,
             cutmix: 0.0,
+            kl_weight: 1.0,
+            cross_entropy_weight: 0.0,
             network: None,
         }
     }

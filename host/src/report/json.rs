@@ -15,7 +15,14 @@ pub fn json(results: &RunResults) -> Value {
             let students: Vec<Value> = variant
                 .students
                 .iter()
-                .map(|student| json!({ "student": student.number, "evaluate": evaluation(&student.evaluation) }))
+                .map(|student| {
+                    let mut found =
+                        json!({ "student": student.number, "evaluate": evaluation(&student.evaluation) });
+                    if let Some(network) = &student.network {
+                        found["network"] = json!(network);
+                    }
+                    found
+                })
                 .collect();
             json!({
                 "name": variant.name,

@@ -28,7 +28,8 @@ pub struct DistilledManifest<'a> {
     pub objective: &'a str,
     /// Images of each class.
     pub images_per_class: usize,
-    /// `hard`, `soft` (teacher logits in `distilled.safetensors`) or `online` (by the teacher, in `checkpoints/`).
+    /// `hard`, `soft` (teacher logits in `distilled.safetensors`), `online` (by the teacher, in `checkpoints/`) or `stored`
+    /// (in `soft-labels.safetensors`).
     pub labels: String,
     /// T of the soft labels.
     pub temperature: f64,

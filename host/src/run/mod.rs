@@ -4,10 +4,12 @@ mod atomic;
 mod directory;
 mod distilled;
 mod png;
+mod soft_labels;
 mod stage;
 
 pub use atomic::{write_atomically, write_text};
 pub use directory::RunDirectory;
 pub use distilled::{DistilledManifest, write_distilled};
 pub use png::{sheet, write_png};
+pub use soft_labels::{LabelCode, LabelPlan, SoftLabels, SoftLabelsWriter};
 pub use stage::{Display, Journal, Observer, StageLog};

@@ -1,8 +1,8 @@
 //! The kinds of cases, and what checks each.
 
 use crate::{
-    attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, matching, minimum_norm, mix, priors,
-    robustness, schedule, sre2l, trades, trajectory,
+    attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, kd, matching, minimum_norm, mix,
+    priors, robustness, schedule, sre2l, trades, trajectory,
 };
 use guard_sdk::Result;
 
@@ -35,6 +35,7 @@ pub fn check(kind: &str) -> Option<Check> {
         "trades" => trades::check,
         "sre2l_loss" => sre2l::loss,
         "sre2l_steps" => sre2l::steps,
+        "kd" => kd::check,
         "priors" => priors::check,
         "dc" => matching::gradients,
         "dm" => matching::embeddings,

@@ -12,6 +12,7 @@ mod curvature;
 mod gradient_norm;
 mod host;
 mod index;
+mod kd;
 mod kinds;
 mod lab;
 mod matching;
