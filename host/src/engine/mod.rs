@@ -6,16 +6,20 @@
 //! | `optimizer` | SGD, Adam, AdamW and their schedules |
 //! | `train` | a network on real data (teacher) |
 //! | `lab` | what objectives ask the host for |
-//! | `distill` | synthetic images |
+//! | `experts` | trajectories of networks on real data |
+//! | `distill` | synthetic images; `first_images`, what they start from; `soft_labels`, labels that are learned with them |
 //! | `student` | a network on synthetic images, and the labels it learns from |
 //! | `evaluate` | clean and robust accuracy, and what makes the numbers doubtful |
 //! | `pipeline` | the stages in order, for every variant |
 
 mod distill;
 mod evaluate;
+pub mod experts;
+mod first_images;
 mod lab;
 mod optimizer;
 mod pipeline;
+mod soft_labels;
 mod student;
 mod train;
 mod training_loss;

@@ -18,6 +18,8 @@ use guard_sdk::{
 pub enum LabelSource<'a> {
     /// The images' classes.
     Hard,
+    /// Class probabilities `[N,K]` that the objective learned with the images.
+    Learned(&'a Tensor),
     /// The teacher's logits of the images as they are, `[N,K]`.
     Soft {
         /// `[N,K]`.
@@ -105,6 +107,10 @@ impl StudentTrainer<'_> {
                 let one_hot =
                     self.labels.index_select(0, &positions).one_hot(self.classes).to_kind(logits.kind());
                 Ok(cross_entropy(&logits, &mix.labels(&one_hot)?))
+            }
+            LabelSource::Learned(probabilities) => {
+                let target = probabilities.index_select(0, &positions);
+                Ok(cross_entropy(&logits, &mix.labels(&target)?))
             }
             LabelSource::Soft { logits: teacher, temperature } => {
                 let target = (teacher.index_select(0, &positions) / *temperature).softmax(-1, None::<Kind>);

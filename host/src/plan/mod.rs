@@ -11,7 +11,7 @@ use crate::{
     plugin::{Context, Plugins, Silent},
     random::Streams,
     recipe::{
-        AttackUse, Document, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse,
+        AttackUse, Document, FirstImages, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse,
         Schedule, Variant,
     },
 };
@@ -19,7 +19,7 @@ use guard_sdk::{
     Budget, Device, Error,
     abi::shim::cpu_capability,
     manifest::Kind,
-    objective::{Needs, Networks},
+    objective::{Needs, Networks, interpolated},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -83,6 +83,10 @@ pub struct Distillation {
     pub needs: Needs,
     /// Iterations of each group of images.
     pub iterations: u64,
+    /// Steps of the images in each.
+    pub steps_per_iteration: u64,
+    /// What the images start from.
+    pub start: FirstImages,
     /// The images' optimiser.
     pub optimizer: Optimizer,
     /// Its learning rate's way.
@@ -319,7 +323,7 @@ impl Checker<'_> {
         let needs = self.method(MethodTable::objective(), |plugins, context, name, options| {
             plugins.objective(context, name, name, options)?.needs(context)
         })?;
-        if let Err(error) = check_needs(&needs) {
+        if let Err(error) = check_needs(&needs, &self.variant.recipe.experts) {
             self.refuse("/distill/objective", error.context(format!("objective `{name}`")));
         }
         if let (true, Some(network)) = (needs.batch_norm, network)
@@ -333,6 +337,8 @@ impl Checker<'_> {
         }
         let (optimizer, schedule) = optimizer_of(&needs);
         Some(Distillation {
+            steps_per_iteration: interpolated(&needs.steps_per_iteration, distill.images_per_class as u64),
+            start: distill.start.clone().unwrap_or(FirstImages::Made(needs.start)),
             iterations: distill.iterations.map_or(needs.iterations, |iterations| iterations as u64),
             optimizer: distill.optimizer.clone().unwrap_or(optimizer),
             schedule,
