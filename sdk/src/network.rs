@@ -32,6 +32,29 @@ pub enum Mode {
     Train,
 }
 
+/// Whose mean and variance BatchNorm uses in a term of the training loss, as an option of a regularizer.
+#[derive(
+    Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum StatisticsFrom {
+    /// The running ones, as in an evaluation: the term of an example is its own.
+    #[default]
+    Running,
+    /// The batch's, as the training loss's cross-entropy: an example's term then depends on its batch mates through them.
+    Batch,
+}
+
+impl StatisticsFrom {
+    /// A pass on inputs in `space` that returns logits; the running statistics of a lent network stay as they are.
+    pub fn pass(self, space: Space) -> Pass {
+        match self {
+            StatisticsFrom::Running => Pass::new(space),
+            StatisticsFrom::Batch => Pass::new(space).train(),
+        }
+    }
+}
+
 /// One forward pass: in which space the input is, in which mode the network, and what to return besides logits.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Pass {

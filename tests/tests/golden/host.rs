@@ -67,19 +67,29 @@ impl RandomSource for Draws {
     }
 }
 
-/// A network that remembers the logits of every pass.
+/// A network that remembers every pass.
 pub struct Watched {
     model: Model,
-    logits: Mutex<Vec<Tensor>>,
+    passes: Mutex<Vec<Seen>>,
+}
+
+/// What went into a pass and came out of it.
+pub struct Seen {
+    pub images: Tensor,
+    pub logits: Tensor,
 }
 
 impl Watched {
     pub fn new(model: Model) -> Self {
-        Self { model, logits: Mutex::default() }
+        Self { model, passes: Mutex::default() }
     }
 
     pub fn logits(self) -> Vec<Tensor> {
-        self.logits.into_inner().expect("no pass panics while it holds the list")
+        self.passes().into_iter().map(|seen| seen.logits).collect()
+    }
+
+    pub fn passes(self) -> Vec<Seen> {
+        self.passes.into_inner().expect("no pass panics while it holds the list")
     }
 }
 
@@ -90,7 +100,8 @@ impl NetworkBackend for Watched {
 
     fn pass(&self, images: &Tensor, pass: Pass) -> Result<Output> {
         let output = NetworkBackend::pass(&self.model, images, pass)?;
-        self.logits.lock().expect("no pass panics while it holds the list").push(output.logits.detach());
+        let seen = Seen { images: images.detach(), logits: output.logits.detach() };
+        self.passes.lock().expect("no pass panics while it holds the list").push(seen);
         Ok(output)
     }
 

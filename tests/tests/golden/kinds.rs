@@ -1,8 +1,13 @@
 //! The kinds of cases, and what checks each.
 
 use crate::{
+<<<<<<< HEAD
     attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, matching, minimum_norm, mix,
     robustness, schedule, sre2l, trajectory,
+=======
+    attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, minimum_norm, mix, robustness,
+    schedule, sre2l, trades,
+>>>>>>> train
 };
 use guard_sdk::Result;
 
@@ -32,6 +37,7 @@ pub fn check(kind: &str) -> Option<Check> {
         "cure_full" => curvature::full,
         "cure_simple" => curvature::simple,
         "grad_norm" => gradient_norm::check,
+        "trades" => trades::check,
         "sre2l_loss" => sre2l::loss,
         "sre2l_steps" => sre2l::steps,
         "dc" => matching::gradients,

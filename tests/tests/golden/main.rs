@@ -23,6 +23,7 @@ mod robustness;
 mod schedule;
 mod sre2l;
 mod tally;
+mod trades;
 mod trajectory;
 
 use checks::Checks;
