@@ -4,6 +4,7 @@ mod attack;
 mod data;
 mod doctor;
 mod evaluate;
+mod experts;
 mod failure;
 mod network;
 mod plugin;
@@ -93,6 +94,9 @@ enum Command {
     /// Look at networks.
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Look at expert trajectories.
+    #[command(subcommand)]
+    Experts(experts::ExpertsCommand),
     /// Tell what this installation has, and what is wrong with it.
     Doctor(Requests),
 }
@@ -174,6 +178,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Some(Command::Plugin(PluginCommand::Info { name })) => plugin::info(session, &name),
         Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
+        Some(Command::Experts(command)) => experts::experts(session.format, &command),
         Some(Command::Doctor(requests)) => {
             session.requests.extend(requests.plugins);
             doctor::doctor(session)
@@ -197,7 +202,7 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 7] = ["run", "evaluate", "attack", "data", "plugin", "network", "doctor"];
+const COMMANDS: [&str; 8] = ["run", "evaluate", "attack", "data", "plugin", "network", "experts", "doctor"];
 
 /// A recipe that is not there: maybe a slip in a command's name.
 fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {

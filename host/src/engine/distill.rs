@@ -1,25 +1,26 @@
 //! Synthetic images: the loop around an objective (SRe2L calls it recover).
 
 use super::{
+    first_images::first_images,
     lab::{HostLab, Room},
     optimizer::OptimizerState,
+    soft_labels::SoftLabels,
     training_loss::{WeightedRegularizer, finite, finite_gradients},
 };
 use crate::{
     network::{Model, NetworkSpec},
     plugin::{Context, Hosted},
     random::Streams,
-    recipe::{Optimizer, Schedule, Sgd},
+    recipe::{FirstImages, Optimizer, Schedule, Sgd},
     run::Observer,
 };
 use guard_sdk::{
-    Batch, Device, Error, Kind, Lab, Network, Result, Space, Synthetic, Tensor, Value,
+    Batch, Device, Error, Kind, Lab, Network, Pass, Result, Space, Synthetic, Tensor, Value,
     abi::calls::ObjectiveInstance,
     autograd::{Graph, grad, no_grad},
     lab::LabBackend,
     network::channel_values,
-    objective::{Learnable, Needs, Start, Together},
-    services::Distribution,
+    objective::{Learnable, Needs, SoftLabelStart, Together},
 };
 
 /// Synthetic images and their classes.
@@ -28,6 +29,8 @@ pub struct SyntheticSet {
     pub images: Tensor,
     /// int64 `[N]`.
     pub labels: Tensor,
+    /// Class probabilities `[N,K]`, where they were learned.
+    pub soft_labels: Option<Tensor>,
     /// The objective's last loss, the mean over what was optimised apart.
     pub loss: f64,
     /// What was learned besides the images, by name.
@@ -52,6 +55,7 @@ impl From<Error> for Box<Stopped> {
 pub struct ImageGroup {
     images: Tensor,
     labels: Tensor,
+    soft_labels: Option<SoftLabels>,
     learnables: Vec<(Learnable, Tensor)>,
     /// Of each learnable.
     learnable_updates: Vec<OptimizerState>,
@@ -65,7 +69,7 @@ pub struct ImageGroup {
 }
 
 impl ImageGroup {
-    /// Starts from `images` `[N,C,H,W]` in the space of `needs`.
+    /// Starts from `images` `[N,C,H,W]` in the space of `needs`; soft labels, where they are learned, from hard ones.
     pub fn new(
         spec: &NetworkSpec,
         needs: &Needs,
@@ -87,8 +91,12 @@ impl ImageGroup {
                 .set_requires_grad(true);
             (learnable.clone(), value)
         };
+        let one_hot = || labels.one_hot(spec.classes).to_kind(images.kind());
         Self {
             images: images.detach().copy().set_requires_grad(true),
+            soft_labels: needs
+                .learn_soft_labels
+                .then(|| SoftLabels::new(&one_hot(), needs.soft_label_updates)),
             labels: labels.shallow_clone(),
             learnables: needs.learnables.iter().map(learnable).collect(),
             learnable_updates: needs.learnables.iter().map(learnable_updates).collect(),
@@ -98,6 +106,17 @@ impl ImageGroup {
             optimizer: OptimizerState::new(optimizer),
             image_side: None,
         }
+    }
+
+    /// The same with soft labels that start from `initial` `[N,K]`, where they are learned.
+    pub fn with_soft_labels(self, needs: &Needs, initial: &Tensor) -> Self {
+        let soft_labels = self.soft_labels.map(|_| SoftLabels::new(initial, needs.soft_label_updates));
+        Self { soft_labels, ..self }
+    }
+
+    /// The present class probabilities `[N,K]`, where they are learned.
+    pub fn soft_labels(&self) -> Option<Tensor> {
+        self.soft_labels.as_ref().map(|soft_labels| soft_labels.values().detach())
     }
 
     /// The present images `[N,C,H,W]` in the group's space.
@@ -121,9 +140,10 @@ impl ImageGroup {
         let host_lab = HostLab { room, context: *context };
         let lab = Lab::lend(&host_lab);
         let value = self.lend(|synthetic| objective.value(context, synthetic, &lab))?;
-        let Self { images, labels, learnables, ids, space, image_side, .. } = self;
+        let Self { images, labels, soft_labels, learnables, ids, space, image_side, .. } = self;
         let (images, labels, learnables, ids) = (&*images, &*labels, &*learnables, &*ids);
         let mut learned = vec![images];
+        learned.extend(soft_labels.as_ref().map(SoftLabels::values));
         learned.extend(learnables.iter().map(|(_, value)| value));
         let who = Some(objective.who());
         let (Value::Loss(loss) | Value::Gradients { loss, .. }) = &value;
@@ -166,18 +186,24 @@ impl ImageGroup {
 
     /// Lends the present images and learnables.
     fn lend<T>(&self, body: impl FnOnce(&Synthetic) -> T) -> T {
-        let Self { images, labels, learnables, ids, space, .. } = self;
+        let Self { images, labels, soft_labels, learnables, ids, space, .. } = self;
+        let soft_labels = soft_labels.as_ref().map(SoftLabels::values);
         let learnables: Vec<(&str, &Tensor)> =
             learnables.iter().map(|(learnable, value)| (learnable.name.as_str(), value)).collect();
-        body(&Synthetic { images, labels, soft_labels: None, learnables: &learnables, ids, space: *space })
+        body(&Synthetic { images, labels, soft_labels, learnables: &learnables, ids, space: *space })
     }
 
     fn apply(&mut self, gradients: &[Tensor], rate: f64) -> Result<()> {
         self.optimizer.step(&[self.images.shallow_clone()], &gradients[..1], rate)?;
+        let mut rest = &gradients[1..];
+        if let (Some(soft_labels), [gradient, others @ ..]) = (&mut self.soft_labels, rest) {
+            soft_labels.step(gradient)?;
+            rest = others;
+        }
         no_grad(|| {
             let clamped = self.images.f_clamp_tensor(Some(&self.range.0), Some(&self.range.1))?;
             self.images.f_copy_(&clamped)?;
-            let learned = self.learnables.iter_mut().zip(&mut self.learnable_updates).zip(&gradients[1..]);
+            let learned = self.learnables.iter_mut().zip(&mut self.learnable_updates).zip(rest);
             for (((learnable, value), updates), gradient) in learned {
                 updates.step(&[value.shallow_clone()], std::slice::from_ref(gradient), 1.0)?;
                 if let Some(minimum) = learnable.minimum {
@@ -186,6 +212,19 @@ impl ImageGroup {
             }
             Ok(())
         })
+    }
+
+    /// What there is now, with the group's ids.
+    fn finished(&self, spec: &NetworkSpec, loss: f64) -> (Vec<u64>, SyntheticSet) {
+        let learned = |(of, value): &(Learnable, Tensor)| (of.name.clone(), value.double_value(&[]));
+        let set = SyntheticSet {
+            images: self.pixels(spec),
+            labels: self.labels.shallow_clone(),
+            soft_labels: self.soft_labels(),
+            loss,
+            learned: self.learnables.iter().map(learned).collect(),
+        };
+        (self.ids.clone(), set)
     }
 
     /// The images as pixels in [0,1].
@@ -222,7 +261,9 @@ fn image_side_network(lab: &HostLab) -> Result<Model> {
 pub struct Distiller<'a> {
     /// What was prepared for the objective.
     pub room: &'a Room<'a>,
-    /// How many iterations each group gets.
+    /// What the images start from, unless the objective makes its own.
+    pub start: FirstImages,
+    /// How many steps each group gets.
     pub iterations: u64,
     /// Of the images.
     pub optimizer: Optimizer,
@@ -254,6 +295,7 @@ impl Distiller<'_> {
             return Ok(SyntheticSet {
                 images: group.pixels(spec),
                 labels: own.labels.shallow_clone(),
+                soft_labels: None,
                 loss: 0.0,
                 learned: Vec::new(),
             });
@@ -276,7 +318,7 @@ impl Distiller<'_> {
                     .collect()
             }
         };
-        let (mut done, mut losses, mut learned) = (Vec::new(), Vec::new(), Vec::new());
+        let mut done = Vec::new();
         for (number, ids) in groups.iter().enumerate() {
             let streams = self.streams.named("group").numbered(number as u64);
             let (images, labels) = match &own {
@@ -286,9 +328,12 @@ impl Distiller<'_> {
                     let select = |tensor: &Tensor| tensor.f_index_select(0, &positions).map_err(Error::from);
                     (select(&own.images)?, select(&own.labels)?)
                 }
-                None => self.first_images(context, ids, per_class)?,
+                None => first_images(self.room, &self.start, &self.streams, context, ids)?,
             };
             let mut group = ImageGroup::new(spec, needs, &self.optimizer, &images, &labels, ids.clone());
+            if needs.learn_soft_labels && needs.soft_label_updates.start == SoftLabelStart::Expert {
+                group = group.with_soft_labels(needs, &self.expert_answers(context, &images)?);
+            }
             let total = self.iterations * groups.len() as u64;
             let mut loss = 0.0;
             for iteration in 0..self.iterations {
@@ -298,71 +343,42 @@ impl Distiller<'_> {
                 match group.step(&context, objective, regularizers, self.room, rate) {
                     Ok(now) => loss = now,
                     Err(failure) => {
-                        done.push((ids, group.pixels(spec), labels));
-                        let (images, labels) = in_order_of_ids(&done);
-                        let last_good = Some(SyntheticSet { images, labels, loss, learned: Vec::new() });
-                        return Err(Box::new(Stopped { failure, last_good }));
+                        done.push(group.finished(spec, loss));
+                        return Err(Box::new(Stopped { failure, last_good: Some(in_order_of_ids(done)) }));
                     }
                 }
             }
-            losses.push(loss);
-            learned = group
-                .learnables
-                .iter()
-                .map(|(of, value)| (of.name.clone(), value.double_value(&[])))
-                .collect();
-            done.push((ids, group.pixels(spec), labels));
+            done.push(group.finished(spec, loss));
         }
-        let (images, labels) = in_order_of_ids(&done);
-        Ok(SyntheticSet { images, labels, loss: losses.iter().sum::<f64>() / losses.len() as f64, learned })
+        Ok(in_order_of_ids(done))
     }
 
-    fn first_images(&self, context: &Context, ids: &[u64], per_class: u64) -> Result<(Tensor, Tensor)> {
-        let Room { info, needs, spec, .. } = self.room;
-        let classes: Vec<i64> = ids.iter().map(|id| (id / per_class) as i64).collect();
-        let labels = Tensor::from_slice(&classes).to_device(context.device);
-        match needs.start {
-            Start::Noise => {
-                let noise =
-                    self.streams.named("noise").rows(ids, &info.image, Distribution::Normal, Kind::Float)?;
-                let noise = noise.to_device(context.device);
-                // Standard normal in normalised space; around the data's mean in pixels.
-                let images = match needs.space {
-                    Space::Normalised => noise,
-                    Space::Pixels => (noise * channel_values(&spec.std, &labels.to_kind(Kind::Float))
-                        + channel_values(&spec.mean, &labels.to_kind(Kind::Float)))
-                    .clamp(0.0, 1.0),
-                };
-                Ok((images, labels))
-            }
-            Start::Real => {
-                let lab = HostLab { room: self.room, context: *context };
-                let batches: Vec<_> = (0..info.classes)
-                    .map(|class| lab.real(Some(class), per_class, 0))
-                    .collect::<Result<_>>()?;
-                let images: Vec<Tensor> = ids
-                    .iter()
-                    .map(|id| batches[(id / per_class) as usize].images.get((id % per_class) as i64))
-                    .collect();
-                let pixels = Tensor::stack(&images, 0);
-                let images = match needs.space {
-                    Space::Pixels => pixels,
-                    Space::Normalised => {
-                        (&pixels - channel_values(&spec.mean, &pixels)) / channel_values(&spec.std, &pixels)
-                    }
-                };
-                Ok((images, labels))
-            }
-        }
+    /// Class probabilities `[N,K]` that the last snapshot of the first expert gives `images`.
+    fn expert_answers(&self, context: &Context, images: &Tensor) -> Result<Tensor> {
+        let lab = HostLab { room: self.room, context: *context };
+        let last = lab.experts()?.snapshots.saturating_sub(1);
+        let expert = lab.expert(0, last)?;
+        let logits = no_grad(|| expert.lend().pass(images, Pass::new(self.room.needs.space)))?.logits;
+        Ok(logits.f_softmax(-1, None::<Kind>)?)
     }
 }
 
-/// The groups' images and labels, sorted by id: class by class.
-fn in_order_of_ids(groups: &[(&Vec<u64>, Tensor, Tensor)]) -> (Tensor, Tensor) {
-    let ids: Vec<i64> = groups.iter().flat_map(|(ids, _, _)| ids.iter().map(|&id| id as i64)).collect();
+/// The groups' images and labels, sorted by id: class by class; the mean of their losses, and what the last one learned
+/// besides.
+fn in_order_of_ids(groups: Vec<(Vec<u64>, SyntheticSet)>) -> SyntheticSet {
+    let ids: Vec<i64> = groups.iter().flat_map(|(ids, _)| ids.iter().map(|&id| id as i64)).collect();
     let order = Tensor::from_slice(&ids).argsort(0, false);
-    let images: Vec<&Tensor> = groups.iter().map(|(_, images, _)| images).collect();
-    let labels: Vec<&Tensor> = groups.iter().map(|(_, _, labels)| labels).collect();
-    let order = order.to_device(images.first().map_or(Device::Cpu, |images| images.device()));
-    (Tensor::cat(&images, 0).index_select(0, &order), Tensor::cat(&labels, 0).index_select(0, &order))
+    let ordered = |tensors: Vec<&Tensor>| {
+        let order = order.to_device(tensors.first().map_or(Device::Cpu, |tensor| tensor.device()));
+        Tensor::cat(&tensors, 0).index_select(0, &order)
+    };
+    let of_all = |part: fn(&SyntheticSet) -> &Tensor| ordered(groups.iter().map(|(_, set)| part(set)).collect());
+    let soft_labels: Vec<&Tensor> = groups.iter().filter_map(|(_, set)| set.soft_labels.as_ref()).collect();
+    SyntheticSet {
+        images: of_all(|set| &set.images),
+        labels: of_all(|set| &set.labels),
+        soft_labels: (!soft_labels.is_empty()).then(|| ordered(soft_labels)),
+        loss: groups.iter().map(|(_, set)| set.loss).sum::<f64>() / groups.len() as f64,
+        learned: groups.last().map_or(Vec::new(), |(_, set)| set.learned.clone()),
+    }
 }

@@ -1,6 +1,6 @@
 //! What objectives ask the host for.
 
-use super::training_loss::TrainingLoss;
+use super::{experts::ExpertFolder, training_loss::TrainingLoss};
 use crate::{
     data::{Loaded, Split, View},
     network::{Model, NetworkSpec},
@@ -23,6 +23,8 @@ pub struct Room<'a> {
     pub spec: &'a NetworkSpec,
     /// The trained teacher.
     pub teacher: Option<&'a Model>,
+    /// Expert trajectories, and how many of them are used.
+    pub experts: Option<(&'a ExpertFolder, u64)>,
     /// Real images.
     pub split: &'a Split,
     /// The recipe's training loss.
@@ -37,6 +39,40 @@ pub struct HostLab<'a> {
     pub room: &'a Room<'a>,
     /// Where the run stands.
     pub context: Context<'a>,
+}
+
+impl HostLab<'_> {
+    /// Real images, whether or not the objective asked for them.
+    pub(super) fn real_images(&self, class: Option<i64>, count: u64, draw: u64) -> Result<RealBatch> {
+        let split = self.room.split;
+        let candidates = match class {
+            Some(class) => split.of_class(class),
+            None => (0..split.len() as i64).collect(),
+        };
+        if candidates.is_empty() {
+            return Err(Error::new(format!("there are no real images of class {}", class.unwrap_or(-1))));
+        }
+        let streams = self
+            .room
+            .streams
+            .named("real")
+            .numbered(class.map_or(u64::MAX, |class| class as u64))
+            .numbered(draw);
+        // Every candidate once, in random order, before any comes again.
+        let positions: Vec<i64> = (0..)
+            .flat_map(|round| streams.numbered(round).permutation(candidates.len()))
+            .take(count as usize)
+            .map(|choice| candidates[choice as usize])
+            .collect();
+        let Loaded { images, labels, ids } =
+            split.batch(&positions, &View::plain())?.to_device(self.context.device);
+        Ok(RealBatch { images, labels, ids })
+    }
+
+    fn experts(&self) -> Result<(&ExpertFolder, u64)> {
+        let wanted = self.room.needs.networks == Networks::Experts;
+        self.room.experts.filter(|_| wanted).ok_or_else(|| not_prepared("expert trajectories"))
+    }
 }
 
 impl LabBackend for HostLab<'_> {
@@ -64,29 +100,7 @@ impl LabBackend for HostLab<'_> {
         if !self.room.needs.real_images {
             return Err(not_prepared("real images"));
         }
-        let split = self.room.split;
-        let candidates = match class {
-            Some(class) => split.of_class(class),
-            None => (0..split.len() as i64).collect(),
-        };
-        if candidates.is_empty() {
-            return Err(Error::new(format!("there are no real images of class {}", class.unwrap_or(-1))));
-        }
-        let streams = self
-            .room
-            .streams
-            .named("real")
-            .numbered(class.map_or(u64::MAX, |class| class as u64))
-            .numbered(draw);
-        // Every candidate once, in random order, before any comes again.
-        let positions: Vec<i64> = (0..)
-            .flat_map(|round| streams.numbered(round).permutation(candidates.len()))
-            .take(count as usize)
-            .map(|choice| candidates[choice as usize])
-            .collect();
-        let Loaded { images, labels, ids } =
-            split.batch(&positions, &View::plain())?.to_device(self.context.device);
-        Ok(RealBatch { images, labels, ids })
+        self.real_images(class, count, draw)
     }
 
     fn training_loss(&self, network: &Network, batch: &Batch) -> Result<Tensor> {
@@ -94,11 +108,20 @@ impl LabBackend for HostLab<'_> {
     }
 
     fn experts(&self) -> Result<ExpertsInfo> {
-        Err(not_prepared("expert trajectories"))
+        let (folder, count) = HostLab::experts(self)?;
+        Ok(folder.info(count))
     }
 
-    fn expert(&self, _: u64, _: u64) -> Result<OwnedNetwork> {
-        Err(not_prepared("expert trajectories"))
+    fn expert(&self, trajectory: u64, snapshot: u64) -> Result<OwnedNetwork> {
+        let (folder, count) = HostLab::experts(self)?;
+        if trajectory >= count || snapshot >= folder.snapshots() {
+            let has = folder.snapshots();
+            return Err(Error::new(format!(
+                "there is no snapshot {snapshot} of expert {trajectory}: {count} experts have {has} each"
+            )));
+        }
+        let network = folder.network(trajectory, snapshot, self.context.device)?;
+        Ok(OwnedNetwork::new(network.committing()))
     }
 }
 

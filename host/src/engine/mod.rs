@@ -6,7 +6,8 @@
 //! | `optimizer` | SGD, Adam, AdamW and their schedules |
 //! | `train` | a network on real data (teacher) |
 //! | `lab` | what objectives ask the host for |
-//! | `distill` | synthetic images |
+//! | `experts` | trajectories of networks on real data |
+//! | `distill` | synthetic images; `first_images`, what they start from; `soft_labels`, labels that are learned with them |
 //! | `views` | what networks see of the synthetic images: order, augmentation, Mixup and CutMix |
 //! | `relabel` | the teacher's word on every view, stored |
 //! | `student` | a network on synthetic images, and the labels it learns from |
@@ -16,10 +17,13 @@
 
 mod distill;
 mod evaluate;
+pub mod experts;
+mod first_images;
 mod lab;
 mod optimizer;
 mod pipeline;
 mod relabel;
+mod soft_labels;
 mod student;
 mod student_loss;
 mod train;

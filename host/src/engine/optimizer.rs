@@ -105,6 +105,17 @@ fn decayed(gradient: &Tensor, tensor: &Tensor, weight_decay: f64) -> Result<Tens
     })
 }
 
+impl Optimizer {
+    /// Replaces the learning rate.
+    pub fn set_learning_rate(&mut self, value: f64) {
+        match self {
+            Self::Sgd(sgd) => sgd.learning_rate = value,
+            Self::Adam(adam) => adam.learning_rate = value,
+            Self::Adamw(adamw) => adamw.learning_rate = value,
+        }
+    }
+}
+
 impl Schedule {
     /// The share of the learning rate at `iteration` of `iterations`.
     pub fn rate(self, iteration: u64, iterations: u64) -> f64 {

@@ -2,7 +2,9 @@
 
 use super::{
     Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Surrogates,
-    Trained, Trainer, TrainingLoss, Views, WeightedRegularizer, accuracy, relabel,
+    Trained, Trainer, TrainingLoss, Views, WeightedRegularizer, accuracy,
+    experts::{ExpertFolder, ExpertManifest, ExpertTrainer},
+    relabel,
 };
 use crate::{
     data::{DataInfo, Dataset, Skipped},
@@ -10,15 +12,18 @@ use crate::{
     plan::{Plan, PluginLock, StudentPlan, VariantPlan},
     plugin::{Context, NoNetworks, Plugins, Recorder},
     random::Streams,
-    recipe::{Distill, EvaluationSplit, Labels, RegularizerUse, TEACHER},
+    recipe::{Distill, EvaluationSplit, Labels, RegularizerUse, Student, TEACHER, Training},
     run::{
         DistilledManifest, Journal, LabelPlan, RunDirectory, SoftLabels, StageLog, write_atomically,
         write_distilled,
     },
 };
-use guard_sdk::{Device, Error, Level, Result, Tensor, lab::LabInfo};
+use guard_sdk::{Device, Error, Level, Result, Tensor, lab::LabInfo, objective::Networks};
 use serde_json::Value;
 use std::path::Path;
+
+/// The learnable that students take their learning rate from.
+const LEARNED_RATE: &str = "learning-rate";
 
 /// What a run found.
 pub struct RunResults {
@@ -226,6 +231,27 @@ impl VariantRun<'_> {
         keep(trained, &folder.join("checkpoints"), "teacher", &log, self.variant.recipe.training.epochs)
     }
 
+    /// The expert trajectories: those of the folder, and what is missing.
+    fn experts(&self, folder: &Path, loss: &TrainingLoss) -> Result<ExpertFolder> {
+        let (log, streams) = (self.log("experts"), self.streams("experts"));
+        let recipe = &self.variant.recipe;
+        let data = self.pipeline.data;
+        let manifest = ExpertManifest {
+            dataset: self.pipeline.plan.data.name.clone(),
+            images: data.train.len() as u64,
+            network: self.variant.network.clone(),
+            training: Training { epochs: recipe.experts.epochs, ..recipe.training.clone() },
+        };
+        let place = recipe.experts.folder.clone().unwrap_or_else(|| folder.join("experts"));
+        let experts = ExpertFolder::prepare(&place, &manifest)?;
+        let trainer =
+            ExpertTrainer { split: &data.train, held_out: &data.test, loss, streams: streams.clone(), observer: &log };
+        let count = recipe.experts.count as u64;
+        let trained = trainer.run(&experts, count, &self.context("experts", &streams, &log))?;
+        log.finish(&format!("{count} of {} epochs, {trained} trained now", recipe.experts.epochs))?;
+        Ok(experts)
+    }
+
     fn distill(
         &self,
         folder: &Path,
@@ -235,6 +261,8 @@ impl VariantRun<'_> {
     ) -> Result<super::SyntheticSet> {
         let VariantPlan { distillation, network, .. } = self.variant;
         let distillation = distillation.as_ref().ok_or_else(|| Error::new("the plan has no distillation"))?;
+        let wanted = distillation.needs.networks == Networks::Experts;
+        let experts = wanted.then(|| self.experts(folder, loss)).transpose()?;
         let (log, streams) = (self.log("distill"), self.streams("distill"));
         let context = self.context("distill", &streams, &log);
         let options = Value::Object(distill.options.clone());
@@ -252,13 +280,15 @@ impl VariantRun<'_> {
             needs: &distillation.needs,
             spec: network,
             teacher,
+            experts: experts.as_ref().map(|experts| (experts, self.variant.recipe.experts.count as u64)),
             split,
             loss,
             streams: streams.clone(),
         };
         let distiller = Distiller {
             room: &room,
-            iterations: distillation.iterations,
+            start: distillation.start.clone(),
+            iterations: distillation.iterations * distillation.steps_per_iteration,
             optimizer: distillation.optimizer.clone(),
             schedule: distillation.schedule,
             streams: streams.clone(),
@@ -269,7 +299,10 @@ impl VariantRun<'_> {
             let Stopped { failure, last_good } = *stopped;
             let Some(set) = last_good else { return failure };
             let path = folder.join("distilled-last-good.safetensors");
-            let tensors = [("images", set.images.contiguous()), ("labels", set.labels.contiguous())];
+            let mut tensors = vec![("images", set.images.contiguous()), ("labels", set.labels.contiguous())];
+            tensors.extend(set.soft_labels.map(|soft| ("soft_labels", soft.contiguous())));
+            let learned = set.learned.iter().map(|(name, value)| (name.as_str(), Tensor::from(*value)));
+            tensors.extend(learned);
             match write_atomically(&path, |aside| Ok(Tensor::write_safetensors(&tensors, aside)?)) {
                 Ok(()) => failure.cause(format!("the last good state is in `{}`", path.display())),
                 Err(error) => failure.cause(error),
@@ -324,7 +357,10 @@ impl VariantRun<'_> {
         let relabel = &self.variant.recipe.relabel;
         let plugins: &[PluginLock] = plugins;
         let logits = if let StudentLabels::Soft(logits) = labels { Some(logits) } else { None };
-        let labels = serde_json::to_value(relabel.labels)?.as_str().unwrap_or_default().to_string();
+        let labels = match (relabel.labels, &set.soft_labels) {
+            (Labels::Hard, Some(_)) => "learned".to_string(),
+            (labels, _) => serde_json::to_value(labels)?.as_str().unwrap_or_default().to_string(),
+        };
         let manifest = DistilledManifest {
             dataset: &data.name,
             classes: &data.classes,
@@ -341,7 +377,8 @@ impl VariantRun<'_> {
             plugins,
             learned: &set.learned,
         };
-        write_distilled(folder, (&set.images, &set.labels), logits, data, &manifest)
+        let labels = (set.soft_labels.as_ref(), logits);
+        write_distilled(folder, (&set.images, &set.labels), labels, data, &manifest)
     }
 
     /// What a student's stages are called.
@@ -364,13 +401,16 @@ impl VariantRun<'_> {
         let recipe = &self.variant.recipe;
         let (log, streams) = (self.log(&stage), self.streams("student").numbered(number));
         let (source, seen) = match labels {
-            StudentLabels::Hard => (LabelSource::Hard, streams.clone()),
+            StudentLabels::Hard => {
+                (set.soft_labels.as_ref().map_or(LabelSource::Hard, LabelSource::Learned), streams.clone())
+            }
             StudentLabels::Soft(logits) => (LabelSource::Soft(logits), streams.clone()),
             StudentLabels::Online(teacher) => (LabelSource::Online(teacher), streams.clone()),
             StudentLabels::Stored(stored) => (LabelSource::Stored(stored), self.streams("relabel")),
         };
+        let settings = self.student_settings(set);
         let trainer = StudentTrainer {
-            views: Views { images: &set.images, student: &recipe.student, streams: seen },
+            views: Views { images: &set.images, student: &settings, streams: seen },
             labels: &set.labels,
             classes: network.network.classes,
             source,
@@ -382,6 +422,16 @@ impl VariantRun<'_> {
         let student = trainer.run(fresh, &self.context("student", &streams, &log));
         let name = file_name(network.label.as_deref(), number);
         keep(student, &folder.join("checkpoints"), &name, &log, recipe.student.epochs)
+    }
+
+    /// The recipe's, with the learning rate that the objective learned, if it learned one.
+    fn student_settings(&self, set: &super::SyntheticSet) -> Student {
+        let mut student = self.variant.recipe.student.clone();
+        let learned = set.learned.iter().find(|(name, _)| name == LEARNED_RATE);
+        if let Some((_, rate)) = learned.filter(|_| student.learned_rate) {
+            student.optimizer.set_learning_rate(*rate);
+        }
+        student
     }
 
     /// Judges a network; attacks may ask for the teacher, where there is one.

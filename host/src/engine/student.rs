@@ -20,6 +20,8 @@ use guard_sdk::{Kind, Result, Space, Tensor};
 pub enum LabelSource<'a> {
     /// The images' classes.
     Hard,
+    /// Class probabilities `[N,K]` that the objective learned with the images.
+    Learned(&'a Tensor),
     /// The teacher's logits of the images as they are, `[N,K]`, mixed as the images are.
     Soft(&'a Tensor),
     /// The teacher's logits of each batch as the student sees it.
@@ -101,7 +103,7 @@ impl StudentTrainer<'_> {
         let BatchView { positions, images, mix } = view;
         let probabilities = |logits: Tensor| (logits / self.temperature).softmax(-1, None::<Kind>);
         let soft = match &self.source {
-            LabelSource::Hard => None,
+            LabelSource::Hard | LabelSource::Learned(_) => None,
             LabelSource::Soft(logits) => {
                 Some(mix.labels(&probabilities(logits.f_index_select(0, positions)?))?)
             }
@@ -111,7 +113,10 @@ impl StudentTrainer<'_> {
                 Some(probabilities(logits.f_to_kind(kind)?))
             }
         };
-        let one_hot = self.labels.f_index_select(0, positions)?.f_one_hot(self.classes)?.f_to_kind(kind)?;
-        Ok(Target { soft: soft.map(|soft| (soft, self.temperature)), hard: mix.labels(&one_hot)? })
+        let classes = match &self.source {
+            LabelSource::Learned(probabilities) => probabilities.f_index_select(0, positions)?,
+            _ => self.labels.f_index_select(0, positions)?.f_one_hot(self.classes)?.f_to_kind(kind)?,
+        };
+        Ok(Target { soft: soft.map(|soft| (soft, self.temperature)), hard: mix.labels(&classes)? })
     }
 }

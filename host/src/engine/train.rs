@@ -74,6 +74,16 @@ pub struct Trainer<'a> {
 impl Trainer<'_> {
     /// Trains `model`. A failure leaves it as it was before the failing step.
     pub fn run(&self, model: Model, context: &Context) -> Trained {
+        self.run_with(model, context, &mut |_| Ok(()))
+    }
+
+    /// The same, with a look at the network after each epoch; its failure ends the training.
+    pub fn run_with(
+        &self,
+        model: Model,
+        context: &Context,
+        after_epoch: &mut dyn FnMut(&Model) -> Result<()>,
+    ) -> Trained {
         let Self { split, training, .. } = self;
         let mut optimizer = OptimizerState::new(&training.optimizer);
         let per_epoch = split.len().div_ceil(training.batch_size) as u64;
@@ -90,6 +100,9 @@ impl Trainer<'_> {
                 if let Err(failure) = undone_on_failure(&model, step) {
                     return Trained { model, failure: Some(failure) };
                 }
+            }
+            if let Err(failure) = after_epoch(&model) {
+                return Trained { model, failure: Some(failure) };
             }
         }
         Trained { model, failure: None }

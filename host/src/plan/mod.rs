@@ -17,8 +17,8 @@ use crate::{
     plugin::{Context, Plugins, Silent},
     random::Streams,
     recipe::{
-        AttackUse, Document, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse,
-        Relabel, Schedule, TEACHER, Variant, child,
+        AttackUse, Document, FirstImages, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe,
+        RegularizerUse, Relabel, Schedule, TEACHER, Variant, child,
     },
     run::LabelCode,
 };
@@ -26,7 +26,7 @@ use guard_sdk::{
     Budget, Device, Error,
     abi::shim::cpu_capability,
     manifest::Kind,
-    objective::{Needs, Networks},
+    objective::{Needs, Networks, interpolated},
 };
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -105,6 +105,10 @@ pub struct Distillation {
     pub needs: Needs,
     /// Iterations of each group of images.
     pub iterations: u64,
+    /// Steps of the images in each.
+    pub steps_per_iteration: u64,
+    /// What the images start from.
+    pub start: FirstImages,
     /// The images' optimiser.
     pub optimizer: Optimizer,
     /// Its learning rate's way.
@@ -416,7 +420,7 @@ impl Checker<'_> {
         let needs = self.method(MethodTable::objective(), |plugins, context, name, options| {
             plugins.objective(context, name, name, options)?.needs(context)
         })?;
-        if let Err(error) = check_needs(&needs) {
+        if let Err(error) = check_needs(&needs, &self.variant.recipe.experts) {
             self.refuse("/distill/objective", error.context(format!("objective `{name}`")));
         }
         if let (true, Some(network)) = (needs.batch_norm, network)
@@ -434,6 +438,8 @@ impl Checker<'_> {
         // An objective that optimises nothing stays so, whatever a recipe says for the variants beside it.
         let iterations = distill.iterations.filter(|_| needs.iterations > 0);
         Some(Distillation {
+            steps_per_iteration: interpolated(&needs.steps_per_iteration, distill.images_per_class as u64),
+            start: distill.start.clone().unwrap_or(FirstImages::Made(needs.start)),
             iterations: iterations.map_or(needs.iterations, |iterations| iterations as u64),
             optimizer: distill.optimizer.clone().unwrap_or(optimizer),
             schedule,

@@ -2,11 +2,11 @@
 
 use crate::{
     network::NetworkSpec,
-    recipe::{Adam, Optimizer, Schedule, Sgd},
+    recipe::{Adam, Experts, Optimizer, Schedule, Sgd},
 };
 use guard_sdk::{
     Error, Result,
-    objective::{Needs, Networks, Updates},
+    objective::{Needs, Networks, SoftLabelStart, Updates},
 };
 
 /// The optimiser that an objective asks for, unless the recipe names one.
@@ -27,13 +27,16 @@ pub(super) fn optimizer_of(needs: &Needs) -> (Optimizer, Schedule) {
 /// An objective whose needs this host cannot meet.
 ///
 /// # Errors
-/// If it needs expert trajectories or learns labels.
-pub(super) fn check_needs(needs: &Needs) -> Result<()> {
-    if needs.networks == Networks::Experts {
-        return Err(Error::unsupported("it needs expert trajectories, which this host does not train"));
+/// If expert trajectories are too short, or soft labels shall start from experts that it does not need.
+pub(super) fn check_needs(needs: &Needs, experts: &Experts) -> Result<()> {
+    let wanted = needs.networks == Networks::Experts;
+    if wanted && needs.expert_epochs > experts.epochs as u64 {
+        let (needed, there) = (needs.expert_epochs, experts.epochs);
+        return Err(Error::new(format!("it follows experts for {needed} epochs, and they have {there}"))
+            .help("raise `experts.epochs`"));
     }
-    if needs.learn_soft_labels {
-        return Err(Error::unsupported("it learns soft labels, which this host does not optimise"));
+    if needs.learn_soft_labels && needs.soft_label_updates.start == SoftLabelStart::Expert && !wanted {
+        return Err(Error::unsupported("its soft labels start from experts, which it does not need"));
     }
     Ok(())
 }

@@ -10,6 +10,8 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 pub use super::augmentation::{Augmentation, Augmentations};
 pub use super::epsilon::{Epsilon, EpsilonError, Epsilons};
+pub use super::experts::Experts;
+pub use super::first_images::FirstImages;
 pub use super::optimizer::{Adam, AdamW, Optimizer, Schedule, Sgd};
 pub use super::presets::Preset;
 pub use super::students::Students;
@@ -39,6 +41,9 @@ pub struct Recipe {
     /// How any network is trained on real data.
     #[serde(default)]
     pub training: Training,
+    /// The expert trajectories that some objectives follow; their networks are trained as `training` says.
+    #[serde(default)]
+    pub experts: Experts,
     /// How synthetic images are made; without it nothing is distilled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub distill: Option<Distill>,
@@ -243,6 +248,10 @@ pub struct Distill {
     /// What moves the images; unless said, the objective's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<Optimizer>,
+    /// What the images start from: `noise`, `real` images of their class, or the path of a distilled set; unless said, the
+    /// objective's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<FirstImages>,
     /// The objective's own options.
     #[serde(default)]
     pub options: Map<String, Value>,
@@ -293,7 +302,7 @@ pub enum LabelStorage {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Labels {
-    /// The class that the image was made for.
+    /// The class that the image was made for, or the class probabilities that the objective learned for it.
     Hard,
     /// The teacher's answer to the image, computed once.
     Soft,
@@ -342,6 +351,8 @@ pub struct Student {
     /// The students' network; unless said, the recipe's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Architecture>,
+    /// Whether a learning rate that the objective learned for its students takes the place of the optimizer's.
+    pub learned_rate: bool,
 }
 
 impl Default for Student {
@@ -359,6 +370,7 @@ impl Default for Student {
             kl_weight: 1.0,
             cross_entropy_weight: 0.0,
             network: None,
+            learned_rate: true,
         }
     }
 }

@@ -28,8 +28,8 @@ pub struct DistilledManifest<'a> {
     pub objective: &'a str,
     /// Images of each class.
     pub images_per_class: usize,
-    /// `hard`, `soft` (teacher logits in `distilled.safetensors`), `online` (by the teacher, in `checkpoints/`) or `stored`
-    /// (in `soft-labels.safetensors`).
+    /// `hard`, `learned` (`soft_labels` in `distilled.safetensors`), `soft` (teacher logits there), `online` (by the teacher,
+    /// in `checkpoints/`) or `stored` (in `soft-labels.safetensors`).
     pub labels: String,
     /// T of the soft labels.
     pub temperature: f64,
@@ -43,7 +43,7 @@ pub struct DistilledManifest<'a> {
     pub learned: &'a [(String, f64)],
 }
 
-/// Writes `distilled.safetensors` (float32 images, labels, teacher logits if any), an image folder of PNGs, a contact sheet
+/// Writes `distilled.safetensors` (float32 images, labels, learned soft labels and teacher logits if any), an image folder of PNGs, a contact sheet
 /// and the manifest. The manifest comes last: where it is, the rest is whole.
 ///
 /// # Errors
@@ -51,13 +51,14 @@ pub struct DistilledManifest<'a> {
 pub fn write_distilled(
     folder: &Path,
     (images, labels): (&Tensor, &Tensor),
-    logits: Option<&Tensor>,
+    (soft_labels, logits): (Option<&Tensor>, Option<&Tensor>),
     info: &DataInfo,
     manifest: &DistilledManifest,
 ) -> Result<()> {
     let (images, labels) =
         (images.to_device(Device::Cpu).contiguous(), labels.to_device(Device::Cpu).contiguous());
     let mut tensors = vec![("images", images.shallow_clone()), ("labels", labels.shallow_clone())];
+    tensors.extend(soft_labels.map(|soft| ("soft_labels", soft.to_device(Device::Cpu).contiguous())));
     tensors.extend(logits.map(|logits| ("teacher_logits", logits.to_device(Device::Cpu).contiguous())));
     write_atomically(&folder.join("distilled.safetensors"), |path| {
         Ok(Tensor::write_safetensors(&tensors, path)?)

@@ -130,6 +130,7 @@ impl Recovery {
         };
         let loss = TrainingLoss::new(1.0, 0.0, Vec::new());
         let streams = Streams::new(0);
-        body(&Room { info, needs, spec, teacher: Some(&self.teacher), split: &split, loss: &loss, streams })
+        let (teacher, split, loss) = (Some(&self.teacher), &split, &loss);
+        body(&Room { info, needs, spec, teacher, experts: None, split, loss, streams })
     }
 }

@@ -108,6 +108,7 @@ impl Case {
             Tensor::cat(&tensors.iter().map(|tensor| tensor.reshape(-1)).collect::<Vec<_>>(), 0)
         };
         let (start, target) = (flat(self.start.parameters()).detach(), flat(self.target.parameters()).detach());
+        let rate = Tensor::from(self.learning_rate).to_kind(start.kind());
         let mut parameters: Vec<Tensor> = self.start.parameters().iter().map(Tensor::detach).collect();
         let mut sum = start.zeros_like();
         for positions in &self.index {
@@ -123,10 +124,10 @@ impl Case {
             parameters = parameters
                 .iter()
                 .zip(&gradients)
-                .map(|(parameter, gradient)| parameter - gradient.detach() * self.learning_rate)
+                .map(|(parameter, gradient)| parameter - gradient.detach() * &rate)
                 .collect();
         }
-        let reached = &start - &sum * self.learning_rate;
+        let reached = &start - &sum * &rate;
         let loss = (&reached - &target).square().sum(None::<Kind>) / (&start - &target).square().sum(None::<Kind>);
         Ok((reached.detach(), grad(&loss, &[&self.images], Graph::Free)?.remove(0)))
     }
