@@ -124,7 +124,8 @@ fn a_curve_a_baseline_and_the_flags_are_in_report_and_results() {
     let sets = [
         "evaluate.threat.epsilon=curve",
         "evaluate.probe_images=40",
-        "evaluate.attacks=[{ use = \"pgd\", options = { steps = 1 } }, { use = \"transfer\", options = { network = \"teacher\" } }]",
+        "evaluate.attacks=[{ use = \"pgd\", options = { steps = 1 } }, { use = \"transfer\", options = { network = \"teacher\", attack = { use = \"fgsm\" } } }]",
+        "data.test_images=100",
         "variants.0.baseline=true",
     ];
     let mut call = quick(&["--quiet", "--out", "run"]);

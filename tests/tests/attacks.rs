@@ -191,7 +191,7 @@ fn what_is_decided_wrongly_costs_nothing_more() {
             let network = Counting { model: examples.model.frozen(), images: images.clone() };
             let mut attack = bench.attack(name, options.clone()).unwrap();
             let network = Network::lend(&network);
-            attack.perturb(&bench.context(), &network, &examples.batch(), budget).unwrap();
+            let _ = attack.perturb(&bench.context(), &network, &examples.batch(), budget).unwrap();
             images.load(Ordering::Relaxed)
         };
         let (none_fooled, all_fooled) = (passed(&TINY), passed(&Budget { epsilon: 0.2, ..LINF }));
