@@ -19,6 +19,7 @@ pub(super) fn check(document: &Document) -> Vec<Problem> {
     problems.extend(channels(document));
     problems.extend(radii(document));
     problems.extend(attacks(document));
+    problems.extend(image_penalties(document));
     for optimizer in ["/training", "/distill", "/student"] {
         problems.extend(nesterov(document, &format!("{optimizer}/optimizer")));
     }
@@ -145,6 +146,22 @@ pub(super) fn repeated(
         label.is_some() && earlier.contains(label)
     });
     repeats.map(|(index, _)| child(list, &index.to_string())).collect()
+}
+
+/// Weights of penalties change while networks are trained, not while images are made.
+fn image_penalties(document: &Document) -> Vec<Problem> {
+    let list = "/distill/regularizers";
+    let count = document.get(list).and_then(Value::as_array).map_or(0, Vec::len);
+    let keys = (0..count).flat_map(|index| {
+        ["warmup", "initial_weight"].map(|key| child(&child(list, &index.to_string()), key))
+    });
+    let written = keys.filter(|pointer| document.get(pointer).is_some());
+    let problem = |pointer: String| {
+        let message =
+            format!("`{}` changes nothing: penalties on images keep their weight", dotted(&pointer));
+        document.problem(&pointer, Mark::Key, message).help("leave it out")
+    };
+    written.map(problem).collect()
 }
 
 /// Nesterov's look ahead follows the momentum, so there must be one.
