@@ -1,6 +1,6 @@
 //! What the host does for a method during a call: numbers, words, and other methods of the recipe.
 
-use crate::{Batch, Budget, Error, Network, OwnedNetwork, Result};
+use crate::{Batch, Budget, Clean, CleanRequest, Error, Network, OwnedNetwork, Result};
 use tch::{Device, Kind, Tensor};
 
 /// How loud a line of the log is.
@@ -75,6 +75,11 @@ pub trait ServicesBackend {
     /// See [`Services::network`]. Hosts that lend no networks say so.
     fn network(&self, name: &str) -> Result<OwnedNetwork> {
         Err(Error::unsupported(format!("this host lends no networks, and none of the name `{name}`")))
+    }
+
+    /// See [`Step::clean`].
+    fn clean(&self, network: &Network, batch: &Batch, request: CleanRequest) -> Result<Clean> {
+        Clean::compute(network, batch, request)
     }
 }
 

@@ -1,7 +1,7 @@
 //! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
 
 use super::{
-    Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Surrogates,
+    Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Ramp, Room, Stopped, StudentTrainer, Surrogates,
     Trained, Trainer, TrainingLoss, Views, WeightedRegularizer, accuracy,
     experts::{ExpertFolder, ExpertManifest, ExpertTrainer},
     relabel,
@@ -214,7 +214,8 @@ impl VariantRun<'_> {
     fn training_loss(&self) -> Result<TrainingLoss> {
         let training = &self.variant.recipe.training;
         let regularizers = self.regularizers("train", &training.regularizers)?;
-        Ok(TrainingLoss::new(training.cross_entropy_weight, training.label_smoothing, regularizers))
+        let loss = TrainingLoss::new(training.cross_entropy_weight, training.label_smoothing, regularizers);
+        Ok(loss.ramped(training.regularizers.iter().map(Ramp::of).collect()))
     }
 
     fn train(&self, loss: &TrainingLoss, folder: &Path) -> Result<Model> {
@@ -290,7 +291,7 @@ impl VariantRun<'_> {
             start: distillation.start.clone(),
             iterations: distillation.iterations * distillation.steps_per_iteration,
             optimizer: distillation.optimizer.clone(),
-            schedule: distillation.schedule,
+            schedule: distillation.schedule.clone(),
             streams: streams.clone(),
             observer: &log,
         };

@@ -6,6 +6,7 @@ mod locate;
 mod networks;
 mod registry;
 mod services;
+mod shared;
 mod verify;
 
 pub use call::{Context, Hosted, Recorder, Silent};
@@ -13,4 +14,5 @@ pub use file::{Inspection, inspect};
 pub use locate::{Locator, library_name};
 pub use networks::{NetworkSource, NoNetworks, unknown_network};
 pub use registry::{Loaded, Plugins};
+pub use shared::{SharedPasses, Sharing};
 pub use verify::{limit, verify};

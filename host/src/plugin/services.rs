@@ -2,7 +2,7 @@
 
 use super::{call::Context, registry::Handles, verify::verify};
 use guard_sdk::{
-    Batch, Budget, Device, Error, Level, Network, OwnedNetwork, Result, Step, Tensor,
+    Batch, Budget, Clean, CleanRequest, Device, Error, Level, Network, OwnedNetwork, Result, Step, Tensor,
     manifest::Kind,
     services::{Draw, ServicesBackend},
 };
@@ -92,6 +92,10 @@ impl ServicesBackend for HostServices<'_> {
 
     fn network(&self, name: &str) -> Result<OwnedNetwork> {
         self.context.networks.network(name)
+    }
+
+    fn clean(&self, network: &Network, batch: &Batch, request: CleanRequest) -> Result<Clean> {
+        self.context.plugins.sharing().clean(network, batch, request)
     }
 }
 

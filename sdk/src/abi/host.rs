@@ -9,9 +9,9 @@ use crate::{
 };
 use abi_stable::std_types::{RNone, ROption, RSlice, RSome, RStr, RString};
 use guard_abi::{
-    BatchView, BudgetView, DrawnBatch, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable,
-    NetworkTensors, NetworkView, NetworksTable, Outcome, PassOutput, PassRequest, RandomRequest,
-    ServicesTable, StepView, TensorHandle, TensorView, ids,
+    BatchView, BudgetView, CleanOutput, CleanRequest, CleanTable, DrawnBatch, HostView, Interface, LabTable,
+    LabView, NetworkHandle, NetworkTable, NetworkTensors, NetworkView, NetworksTable, Outcome, PassOutput,
+    PassRequest, RandomRequest, ServicesTable, StepView, TensorHandle, TensorView, ids,
 };
 use std::marker::PhantomData;
 
@@ -65,6 +65,7 @@ extern "C" fn interface(id: RStr<'_>) -> ROption<Interface> {
         ids::SERVICES => RSome(Interface::of(&SERVICES)),
         ids::LAB => RSome(Interface::of(&LAB)),
         ids::NETWORKS => RSome(Interface::of(&NETWORKS)),
+        ids::CLEAN => RSome(Interface::of(&CLEAN)),
         _ => RNone,
     }
 }
@@ -274,6 +275,27 @@ const NETWORKS: NetworksTable = NetworksTable { network: networks_network };
 
 extern "C" fn networks_network(data: *const (), name: RStr<'_>) -> Outcome<NetworkHandle> {
     call("network", || Ok(hand_over(services(data).network(name.as_str())?)))
+}
+
+const CLEAN: CleanTable = CleanTable { clean: services_clean };
+
+extern "C" fn services_clean(
+    data: *const (),
+    view: NetworkView<'_>,
+    batch: &BatchView<'_>,
+    request: &CleanRequest,
+) -> Outcome<CleanOutput> {
+    call("clean pass", || {
+        let (backend, request) = (services(data), clean_request(request)?);
+        let network = Network::lend(network(view.data));
+        let clean = with_batch(batch, |batch| backend.clean(&network, batch, request))?;
+        Ok(CleanOutput {
+            images: give(clean.images),
+            logits: give(clean.logits),
+            losses: give(clean.losses),
+            gradient: clean.gradient.map_or(RNone, |gradient| RSome(give(gradient))),
+        })
+    })
 }
 
 const LAB: LabTable = LabTable {

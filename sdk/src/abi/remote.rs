@@ -2,14 +2,15 @@
 
 use super::convert::*;
 use crate::{
-    Batch, Budget, Error, Network, NetworkInfo, Output, OwnedNetwork, Pass, Result, Statistics, Step,
+    Batch, Budget, Clean, CleanRequest, Error, Network, NetworkInfo, Output, OwnedNetwork, Pass, Result,
+    Statistics, Step,
     lab::{ExpertsInfo, LabBackend, LabInfo, RealBatch},
     network::{NetworkBackend, Tensors},
     services::{Draw, Level, ServicesBackend},
 };
 use abi_stable::std_types::{RNone, RSlice, RSome, RStr};
 use guard_abi::{
-    BatchView, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkView,
+    BatchView, CleanTable, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkView,
     NetworksTable, PassRequest, RandomRequest, ServicesTable, StepView, ids,
 };
 use std::{any::Any, marker::PhantomData, sync::Mutex};
@@ -23,6 +24,8 @@ pub struct HostTables {
     lab: &'static LabTable,
     /// None on hosts from before it.
     networks: Option<&'static NetworksTable>,
+    /// Hosts before it was published do not share passes.
+    clean: Option<&'static CleanTable>,
 }
 
 impl HostTables {
@@ -42,6 +45,7 @@ impl HostTables {
                 true => Some(table(host, ids::NETWORKS, Interface::table::<NetworksTable>)?),
                 false => None,
             },
+            clean: table(host, ids::CLEAN, Interface::table::<CleanTable>).ok(),
         };
         known.push((address, tables));
         Ok(tables)
@@ -287,6 +291,21 @@ impl ServicesBackend for RemoteServices<'_> {
         })?;
         let handle = result((networks.network)(self.host.data, RStr::from(name)))?;
         RemoteNetwork::own(self.tables.network, handle)
+    }
+
+    fn clean(&self, network: &Network, batch: &Batch, request: CleanRequest) -> Result<Clean> {
+        // A network that a method has wrapped is its own, and shared with nobody.
+        let (Some(table), Ok(view)) = (self.tables.clean, view_of(network)) else {
+            return Clean::compute(network, batch, request);
+        };
+        let asked = clean_code(request);
+        let output = result((table.clean)(self.host.data, view, &batch_view(batch), &asked))?;
+        Ok(Clean {
+            images: take(output.images),
+            logits: take(output.logits),
+            losses: take(output.losses),
+            gradient: output.gradient.into_option().map(take),
+        })
     }
 }
 
