@@ -102,10 +102,7 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     let results = pipeline.run()?;
     for variant in &results.variants {
         let folder = directory.variant(&plan, &variant.name).join("evaluations");
-        let students = variant
-            .students
-            .iter()
-            .map(|student| (student.file_name(), &student.evaluation));
+        let students = variant.students.iter().map(|student| (student.file_name(), &student.evaluation));
         let teacher = variant.teacher.iter().map(|teacher| ("teacher".to_string(), teacher));
         for (network, evaluation) in teacher.chain(students) {
             write_atomically(&folder.join(format!("{network}.safetensors")), |aside| {
@@ -175,7 +172,7 @@ fn dry_run(session: &Session, plan: &Plan) -> Result<(), Failure> {
     if session.format == Format::Json {
         return print_json(&serde_json::to_value(plan).map_err(Error::from)?);
     }
-    let text = toml::to_string(plan)
-        .map_err(|error| Error::new(format!("the plan cannot be printed: {error}")))?;
+    let text =
+        toml::to_string(plan).map_err(|error| Error::new(format!("the plan cannot be printed: {error}")))?;
     print(&text)
 }

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 /// A measurement takes at least as long as this, and so many turns unless they take longer than that.
 const PATIENCE: Duration = Duration::from_millis(60);
 const TURNS: usize = 5;
-const LONGEST: Duration = Duration::from_millis(400);
+const LONGEST: Duration = Duration::from_secs(1);
 
 /// Multiply-adds of a batch that is large enough for a steady speed.
 const STEADY: f64 = 5e8;
@@ -105,7 +105,8 @@ impl Trial {
         let [channels, height, width] = spec.input;
         let streams = Streams::new(0);
         // Mean and std may be unknown before the data is there, and do not matter.
-        let known = |values: &Vec<f64>| if values.is_empty() { vec![0.5; channels as usize] } else { values.clone() };
+        let known =
+            |values: &Vec<f64>| if values.is_empty() { vec![0.5; channels as usize] } else { values.clone() };
         let spec = NetworkSpec { mean: known(&spec.mean), std: known(&spec.std), ..spec.clone() };
         Ok(Self {
             model: Model::fresh(&spec, &streams, Device::Cpu)?,

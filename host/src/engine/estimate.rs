@@ -46,7 +46,10 @@ pub type ImageCounts = Option<[usize; 2]>;
 /// If a network cannot be made, or a penalty not be computed.
 pub fn estimate(plan: &Plan, plugins: &Plugins, images: ImageCounts) -> Result<Vec<Estimate>> {
     let mut measured = Vec::new();
-    plan.variants.iter().map(|variant| Variant { plan, variant, plugins, images }.estimate(&mut measured)).collect()
+    plan.variants
+        .iter()
+        .map(|variant| Variant { plan, variant, plugins, images }.estimate(&mut measured))
+        .collect()
 }
 
 /// Networks that were measured, with their batch sizes.
@@ -132,7 +135,8 @@ impl Variant<'_> {
             }
             for student in students {
                 let each = cost(&student.network, recipe.student.batch_size, measured)?;
-                let online = if recipe.relabel.labels == Labels::Online { teacher.speed.forward } else { 0.0 };
+                let online =
+                    if recipe.relabel.labels == Labels::Online { teacher.speed.forward } else { 0.0 };
                 let trained = recipe.student.count as u64 * views;
                 found.add("students", trained as f64 * (each.speed.step + online));
                 found.step(&each, count.min(recipe.student.batch_size as u64));

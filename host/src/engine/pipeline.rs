@@ -142,7 +142,11 @@ impl VariantRun<'_> {
                     let stage = Self::stage(network, number);
                     let student = self.student(&folder, network, number, &set, &labels)?;
                     let evaluation = self.evaluate(&student, &format!("evaluate {stage}"))?;
-                    results.students.push(StudentResult { network: network.label.clone(), number, evaluation });
+                    results.students.push(StudentResult {
+                        network: network.label.clone(),
+                        number,
+                        evaluation,
+                    });
                 }
             }
         }
