@@ -128,7 +128,7 @@ fn every_recipe_under_configs_is_dry_run() {
         recipes.iter().filter(|path| path.extension().is_some_and(|extension| extension == "toml")).collect();
     assert!(!recipes.is_empty());
     for recipe in recipes {
-        here.succeeds(&["run", recipe.to_str().unwrap(), "--dry-run"]);
+        here.succeeds(&["run", recipe.to_str().unwrap(), "--dry-run", "--quiet"]);
     }
 }
 

@@ -209,7 +209,10 @@ fn what_does_not_fit_together_about_students_and_labels_is_told_before_anything_
         here.fails(2, &[&["--dry-run", "--set", "variants=[]"][..], &arguments].concat())
     };
     for (sets, part) in [
-        (&["relabel.labels=stored", "relabel.top_k=11"][..], "`relabel.top_k` is 11, but there are 10 classes"),
+        (
+            &["relabel.labels=stored", "relabel.top_k=11"][..],
+            "`relabel.top_k` is 11, but there are 10 classes",
+        ),
         (&["relabel.top_k=0"], "`relabel.top_k` must be at least 1, found 0"),
         (&["relabel.storage=int4"], "unknown value `int4` for `relabel.storage`"),
         (&["relabel.labels=store"], "did you mean `stored`?"),
@@ -237,4 +240,30 @@ fn a_variant_can_be_run_alone_and_an_unknown_one_is_told_with_those_there_are() 
     let error = here.fails(2, &["--dry-run", "--variant", "CDA"]);
     assert!(error.contains("the recipe has no variant `CDA`"), "{error}");
     assert!(error.contains("it has `SRe2L`, `SRe2L + curvature`"), "{error}");
+}
+
+#[test]
+fn a_dry_run_estimates_time_memory_and_disk_on_stderr_and_leaves_stdout_to_the_plan() {
+    let here = Here::new();
+    let stored = ["--dry-run", "--format", "json", "--set", "relabel.labels=stored"];
+    let output = here.run(&stored);
+    assert!(serde_json::from_slice::<serde_json::Value>(&output.stdout).is_ok());
+    let said = here::stderr(&output);
+    assert_eq!(said.lines().count(), 2, "{said}");
+    for line in said.lines() {
+        for part in
+            [": about ", "(train ", "distill ", "relabel ", "students ", "evaluate ", "of memory", "of disk"]
+        {
+            assert!(line.contains(part), "`{part}` is missing in: {line}");
+        }
+    }
+    let without = here.run(&[
+        "--dry-run",
+        "--set",
+        "evaluate.attacks.0.use=autoattack",
+        "--set",
+        "evaluate.attacks.0.options={}",
+    ]);
+    assert!(here::stderr(&without).contains("; without attack `autoattack`"), "{}", here::stderr(&without));
+    assert_eq!(here::stderr(&here.run(&["--dry-run", "--quiet"])), "");
 }

@@ -37,7 +37,12 @@ fn images_and_teacher() -> (Examples, Model) {
     (examples, teacher)
 }
 
-fn stored(folder: &std::path::Path, examples: &Examples, teacher: &Model, relabelling: &Relabel) -> SoftLabels {
+fn stored(
+    folder: &std::path::Path,
+    examples: &Examples,
+    teacher: &Model,
+    relabelling: &Relabel,
+) -> SoftLabels {
     let student = student();
     let views = Views { images: &examples.images, student: &student, streams: Streams::new(3) };
     let plan = LabelPlan::new(relabelling, &student, 3, 10, 4);
@@ -100,7 +105,12 @@ fn a_student_of_stored_labels_is_that_of_on_line_labels_up_to_their_rounding() {
     let otherwise = run(LabelSource::Online(&teacher), 4);
     let distance = |other: &Tensor| (&replayed - other).abs().max().double_value(&[]);
     assert!(distance(&online) < 1e-4, "{}", distance(&online));
-    assert!(distance(&otherwise) > 100.0 * distance(&online), "{} {}", distance(&otherwise), distance(&online));
+    assert!(
+        distance(&otherwise) > 100.0 * distance(&online),
+        "{} {}",
+        distance(&otherwise),
+        distance(&online)
+    );
 }
 
 #[test]

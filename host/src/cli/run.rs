@@ -3,8 +3,8 @@
 use super::{Format, Session, missing_recipe, print, print_json};
 use crate::{
     cli::Failure,
-    data,
-    engine::Pipeline,
+    data::{self, Prepared},
+    engine::{ImageCounts, Pipeline, estimate},
     plan::{Plan, check_methods},
     random::Streams,
     recipe::{self, EvaluationSplit, Loaded, Problems},
@@ -68,6 +68,9 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     let prepared = data::prepare(&loaded.recipe.data);
     let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
     if arguments.dry_run {
+        if !arguments.quiet {
+            tell_estimate(&plan, &session, prepared.as_ref().ok().and_then(Prepared::image_counts));
+        }
         return dry_run(&session, &plan);
     }
     let device = Device::Cpu;
@@ -82,6 +85,9 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         )?;
     let text = with_choices(&text, arguments);
     directory.begin(&text, &plan)?;
+    if !arguments.quiet {
+        tell_estimate(&plan, &session, Some([data.train.len(), data.test.len()]));
+    }
     let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };
     let journal = Journal::create(directory.path(), display)?;
     let pipeline = Pipeline {
@@ -96,10 +102,7 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     let results = pipeline.run()?;
     for variant in &results.variants {
         let folder = directory.variant(&plan, &variant.name).join("evaluations");
-        let students = variant
-            .students
-            .iter()
-            .map(|student| (student.file_name(), &student.evaluation));
+        let students = variant.students.iter().map(|student| (student.file_name(), &student.evaluation));
         let teacher = variant.teacher.iter().map(|teacher| ("teacher".to_string(), teacher));
         for (network, evaluation) in teacher.chain(students) {
             write_atomically(&folder.join(format!("{network}.safetensors")), |aside| {
@@ -155,11 +158,23 @@ fn with_choices(text: &str, arguments: &RunArguments) -> String {
     sets.chain(variants).collect::<String>() + text
 }
 
+/// What each variant will take, on stderr. A run that cannot be estimated is run all the same.
+fn tell_estimate(plan: &Plan, session: &Session, images: ImageCounts) {
+    match estimate(plan, &session.plugins, images) {
+        Ok(estimates) => {
+            for (variant, estimate) in plan.variants.iter().zip(&estimates) {
+                eprintln!("{}: {}", variant.name, estimate.describe());
+            }
+        }
+        Err(error) => eprintln!("no estimate of time, memory and disk: {error}"),
+    }
+}
+
 fn dry_run(session: &Session, plan: &Plan) -> Result<(), Failure> {
     if session.format == Format::Json {
         return print_json(&serde_json::to_value(plan).map_err(Error::from)?);
     }
-    let text = toml::to_string(plan)
-        .map_err(|error| Error::new(format!("the plan cannot be printed: {error}")))?;
+    let text =
+        toml::to_string(plan).map_err(|error| Error::new(format!("the plan cannot be printed: {error}")))?;
     print(&text)
 }

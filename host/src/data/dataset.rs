@@ -151,6 +151,13 @@ impl Prepared {
         &self.info
     }
 
+    /// How many images there are to train and to evaluate on, where that is known without reading them.
+    pub fn image_counts(&self) -> Option<[usize; 2]> {
+        let Self { data, known, .. } = self;
+        let most = |count: usize, limit: Option<usize>| limit.map_or(count, |limit| limit.min(count));
+        known.images.map(|[train, test]| [most(train, data.train_images), most(test, data.test_images)])
+    }
+
     /// Reads the set.
     ///
     /// # Errors

@@ -13,10 +13,13 @@
 //! | `student` | a network on synthetic images, and the labels it learns from |
 //! | `student_loss` | divergence from soft labels, cross-entropy to classes |
 //! | `evaluate` | clean and robust accuracy, and what makes the numbers doubtful |
+//! | `estimate`, `calibrate` | what a run will take, told before it begins |
 //! | `pipeline` | the stages in order, for every variant |
 
 mod average;
+mod calibrate;
 mod distill;
+mod estimate;
 mod evaluate;
 pub mod experts;
 mod first_images;
@@ -33,6 +36,7 @@ mod training_loss;
 mod views;
 
 pub use distill::{Distiller, ImageGroup, Stopped, SyntheticSet};
+pub use estimate::{Estimate, ImageCounts, estimate};
 pub use evaluate::{
     AttackResult, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Flag, Keep, Member,
     PROBE_ATTACKS, Surrogates, UnderThreat, accuracy, count, rounded,

@@ -166,7 +166,11 @@ impl VariantRun<'_> {
                     let stage = format!("evaluate {}", Self::stage(network, number));
                     let student = self.student(&folder, network, number, &set, &labels)?;
                     let evaluation = self.evaluate(&student, teacher.as_ref(), &stage)?;
-                    results.students.push(StudentResult { network: network.label.clone(), number, evaluation });
+                    results.students.push(StudentResult {
+                        network: network.label.clone(),
+                        number,
+                        evaluation,
+                    });
                 }
             }
         }

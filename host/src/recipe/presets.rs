@@ -47,8 +47,10 @@ impl Preset {
                 "cutmix": cutmix,
             })
         };
-        let relabel = |labels: &str, temperature: f64| json!({ "labels": labels, "temperature": temperature });
-        let crops = |smallest: f64| json!([{ "kind": "random-resized-crop", "scale": [smallest, 1.0] }, "flip"]);
+        let relabel =
+            |labels: &str, temperature: f64| json!({ "labels": labels, "temperature": temperature });
+        let crops =
+            |smallest: f64| json!([{ "kind": "random-resized-crop", "scale": [smallest, 1.0] }, "flip"]);
         let (student, relabel) = match self {
             Preset::Sre2lImagenet => (student(300, 1024, crops(0.08), 0.0, 1.0), relabel("stored", 20.0)),
             Preset::Cda => (student(300, 128, crops(0.08), 0.0, 1.0), relabel("stored", 20.0)),
@@ -83,8 +85,9 @@ impl Document {
     fn fill_in(&mut self, pointer: &str, defaults: &Map<String, Value>) {
         for (key, default) in defaults {
             let at = child(pointer, key);
-            let another_kind =
-                |written: &Map<String, Value>| written.get("kind").is_some_and(|kind| *kind != default["kind"]);
+            let another_kind = |written: &Map<String, Value>| {
+                written.get("kind").is_some_and(|kind| *kind != default["kind"])
+            };
             match (self.value.pointer_mut(&at), default) {
                 (None, _) => {
                     if let Some(Value::Object(table)) = self.value.pointer_mut(pointer) {

@@ -15,11 +15,7 @@ pub fn check(checks: &mut Checks) -> Result<()> {
         let from = |logits: &Tensor| divergence(&student, &(logits / t).softmax(-1, None::<Kind>), t);
         let found = from(&teacher);
         checks.compare(&key, &found, Smooth);
-        checks.compare(
-            &format!("{key}.grad_student"),
-            &grad(&found, &[&student], Graph::Keep)?[0],
-            Smooth,
-        );
+        checks.compare(&format!("{key}.grad_student"), &grad(&found, &[&student], Graph::Keep)?[0], Smooth);
         checks.compare(&format!("{key}_times_T2"), &(&found * t * t), Smooth);
         checks.compare(&format!("{key}_fp16labels"), &from(&stored), Smooth);
     }

@@ -22,6 +22,8 @@ pub struct Known {
     pub classes: Option<usize>,
     /// Channels, height and width, where they are fixed.
     pub image: Option<[i64; 3]>,
+    /// Number of training and of test images, where it is fixed.
+    pub images: Option<[usize; 2]>,
     /// The constants that the field normalises with, where there are any.
     pub constants: Option<Constants>,
     /// Those of DC, DSA, DM and MTT, where they differ: for CIFAR-10 their std is the mean of the images' own stds.
@@ -40,6 +42,7 @@ const UNKNOWN: Known = Known {
     about: "",
     classes: None,
     image: None,
+    images: None,
     constants: None,
     dc_constants: None,
     pictures: false,
@@ -52,6 +55,7 @@ pub const DATASETS: [Known; 13] = [
         name: "digits",
         about: "1,797 handwritten digits, built in",
         classes: Some(10),
+        images: Some([1_437, 360]),
         image: Some([1, 8, 8]),
         constants: Some(Constants { mean: &[0.305_386], std: &[0.375_507] }),
         needs_root: false,
@@ -61,6 +65,7 @@ pub const DATASETS: [Known; 13] = [
         name: "mnist",
         about: "MNIST, IDX files",
         classes: Some(10),
+        images: Some([60_000, 10_000]),
         image: Some([1, 28, 28]),
         constants: Some(Constants { mean: &[0.1307], std: &[0.3081] }),
         ..UNKNOWN
@@ -69,6 +74,7 @@ pub const DATASETS: [Known; 13] = [
         name: "fashion-mnist",
         about: "Fashion-MNIST, IDX files",
         classes: Some(10),
+        images: Some([60_000, 10_000]),
         image: Some([1, 28, 28]),
         constants: Some(Constants { mean: &[0.2860], std: &[0.3530] }),
         dc_constants: Some(Constants { mean: &[0.2861], std: &[0.3530] }),
@@ -78,6 +84,7 @@ pub const DATASETS: [Known; 13] = [
         name: "cifar10",
         about: "CIFAR-10, binary version",
         classes: Some(10),
+        images: Some([50_000, 10_000]),
         image: Some([3, 32, 32]),
         constants: Some(Constants { mean: &[0.4914, 0.4822, 0.4465], std: &[0.2470, 0.2435, 0.2616] }),
         dc_constants: Some(Constants { mean: &[0.4914, 0.4822, 0.4465], std: &[0.2023, 0.1994, 0.2010] }),
@@ -87,6 +94,7 @@ pub const DATASETS: [Known; 13] = [
         name: "cifar100",
         about: "CIFAR-100 with its fine labels, binary version",
         classes: Some(100),
+        images: Some([50_000, 10_000]),
         image: Some([3, 32, 32]),
         constants: Some(Constants { mean: &[0.5071, 0.4866, 0.4409], std: &[0.2673, 0.2564, 0.2762] }),
         ..UNKNOWN
@@ -95,6 +103,7 @@ pub const DATASETS: [Known; 13] = [
         name: "tiny-imagenet",
         about: "Tiny-ImageNet, 200 classes",
         classes: Some(200),
+        images: Some([100_000, 10_000]),
         image: Some([3, 64, 64]),
         constants: Some(IMAGENET),
         ..UNKNOWN
@@ -103,6 +112,7 @@ pub const DATASETS: [Known; 13] = [
         name: "imagenet",
         about: "ImageNet-1K, class folders",
         classes: Some(1000),
+        images: Some([1_281_167, 50_000]),
         constants: Some(IMAGENET),
         pictures: true,
         ..UNKNOWN
@@ -111,6 +121,7 @@ pub const DATASETS: [Known; 13] = [
         name: "imagenette",
         about: "ImageNette, class folders",
         classes: Some(10),
+        images: Some([9_469, 3_925]),
         constants: Some(IMAGENET),
         pictures: true,
         ..UNKNOWN
@@ -119,6 +130,7 @@ pub const DATASETS: [Known; 13] = [
         name: "imagewoof",
         about: "ImageWoof, class folders",
         classes: Some(10),
+        images: Some([9_025, 3_929]),
         constants: Some(IMAGENET),
         pictures: true,
         ..UNKNOWN

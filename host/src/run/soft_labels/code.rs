@@ -17,7 +17,8 @@ impl LabelCode {
             None => (logits.f_to_kind(Kind::Float)?, None),
             Some(k) => {
                 let (largest, classes) = logits.f_to_kind(Kind::Float)?.f_topk(k, -1, true, true)?;
-                let others = logits.f_to_kind(Kind::Double)?.f_scatter_value(-1, &classes, f64::NEG_INFINITY)?;
+                let others =
+                    logits.f_to_kind(Kind::Double)?.f_scatter_value(-1, &classes, f64::NEG_INFINITY)?;
                 (largest, Some((classes.f_to_kind(Kind::Int16)?, self.rest(&others, k)?)))
             }
         };
@@ -30,7 +31,9 @@ impl LabelCode {
         }
         for part in parts.iter().filter(|part| part.kind() == Kind::Half) {
             if part.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-                return Err(Error::new("a logit of the teacher is not finite in float16, whose range ends at 65504"));
+                return Err(Error::new(
+                    "a logit of the teacher is not finite in float16, whose range ends at 65504",
+                ));
             }
         }
         Ok(parts)

@@ -146,7 +146,7 @@ mod tests {
             let first = plan(storage, top_k, 1);
             let mut writer = SoftLabelsWriter::create(&path, &first).unwrap();
             // In any order.
-            [2, 0, 1].map(|epoch| writer.epoch(epoch, &logits(epoch)).unwrap());
+            [2, 0, 1].into_iter().for_each(|epoch| writer.epoch(epoch, &logits(epoch)).unwrap());
             assert_eq!(path.metadata().unwrap().len(), first.file_bytes());
 
             let labels = SoftLabels::open(&path, plan(storage, top_k, 1)).unwrap();
@@ -159,7 +159,8 @@ mod tests {
                 assert!(off < 0.01, "{storage:?} {top_k:?}, epoch {epoch}: {off}");
             }
             let tensors = Tensor::read_safetensors(&path).unwrap();
-            let shapes: Vec<_> = tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.size())).collect();
+            let shapes: Vec<_> =
+                tensors.iter().map(|(name, tensor)| (name.as_str(), tensor.size())).collect();
             assert!(shapes.contains(&("logits", vec![3, 5, top_k.unwrap_or(4) as i64])), "{shapes:?}");
             assert_eq!(shapes.iter().any(|(name, _)| *name == "rest"), top_k.is_some());
         }
@@ -171,7 +172,7 @@ mod tests {
         let path = folder.path().join("x.safetensors");
         let written = plan(LabelStorage::Float16, None, 1);
         let mut writer = SoftLabelsWriter::create(&path, &written).unwrap();
-        [0, 1, 2].map(|epoch| writer.epoch(epoch, &logits(epoch)).unwrap());
+        (0..3).for_each(|epoch| writer.epoch(epoch, &logits(epoch)).unwrap());
         let error = SoftLabels::open(&path, plan(LabelStorage::Float16, None, 2)).err().unwrap();
         assert!(error.message.contains("soft labels of another run"), "{error}");
         File::options().write(true).open(&path).unwrap().set_len(written.file_bytes() - 1).unwrap();
