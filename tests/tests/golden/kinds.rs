@@ -1,13 +1,8 @@
 //! The kinds of cases, and what checks each.
 
 use crate::{
-<<<<<<< HEAD
     attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, matching, minimum_norm, mix,
-    robustness, schedule, sre2l, trajectory,
-=======
-    attacks, auto_attack, basic, checks::Checks, curvature, gradient_norm, minimum_norm, mix, robustness,
-    schedule, sre2l, trades,
->>>>>>> train
+    robustness, schedule, sre2l, trades, trajectory,
 };
 use guard_sdk::Result;
 
