@@ -16,13 +16,14 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 /// The benchmarks and their cases.
-const BENCHMARKS: [(&str, &[&str]); 1] = [("data", &["cifar", "photos", "photos-in-memory"])];
+const BENCHMARKS: [(&str, &[&str]); 2] =
+    [("data", &["cifar", "photos", "photos-in-memory"]), ("matching", &["dc", "dm", "mtt20", "tesla20"])];
 
 /// What `bench` takes.
 #[derive(Args)]
 pub struct BenchArguments {
     /// The benchmark
-    #[arg(value_parser = ["data"])]
+    #[arg(value_parser = ["data", "matching"])]
     benchmark: String,
     /// One of its cases; all, if left out
     case: Option<String>,

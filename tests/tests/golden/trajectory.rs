@@ -118,7 +118,8 @@ impl Case {
             let network = self.start.rebind(&leaves.iter().collect::<Vec<_>>())?;
             let images = self.images.index_select(0, &rows);
             let logits = network.pass(&images, Pass::new(Space::Normalised))?.logits;
-            let loss = logits.cross_entropy_for_logits(&self.labels.index_select(0, &rows));
+            let labels = self.labels.index_select(0, &rows);
+            let loss = logits.cross_entropy_loss(&labels, None::<Tensor>, tch::Reduction::Mean, -100, 0.0);
             let gradients = grad(&loss, &leaves.iter().collect::<Vec<_>>(), Graph::Create)?;
             sum += flat(&gradients);
             parameters = parameters
