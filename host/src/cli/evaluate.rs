@@ -125,7 +125,7 @@ impl EvaluateArguments {
         };
         let evaluate = &variant.recipe.evaluate;
         let evaluator = Evaluator {
-            network: EvalOnly::of(&model)?,
+            network: EvalOnly::new(model.for_inference()?),
             split: &data.test,
             batch_size: evaluate.batch_size,
             probe_images: evaluate.probe_images,

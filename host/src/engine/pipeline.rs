@@ -319,7 +319,7 @@ impl VariantRun<'_> {
         let context = self.context("evaluate", &streams, &log);
         let evaluate = &self.variant.recipe.evaluate;
         let evaluator = Evaluator {
-            network: EvalOnly::of(model)?,
+            network: EvalOnly::new(model.for_inference()?),
             split: &self.pipeline.data.test,
             batch_size: evaluate.batch_size,
             probe_images: evaluate.probe_images,
