@@ -7,17 +7,28 @@ mod rpath;
 
 fn main() {
     rpath::main();
-    println!("cargo:rerun-if-changed=src/kernels.cpp");
+    println!("cargo:rerun-if-changed=src");
     let include = Path::new(&env::var("LIBTORCH").unwrap_or_default()).join("include");
-    cc::Build::new()
-        .cpp(true)
-        .std("c++17")
-        .warnings(false)
-        .opt_level(3)
-        // Lets the loops marked `omp simd` add in any order; threads are libtorch's.
-        .flag("-fopenmp-simd")
-        .include(&include)
+    let build = || {
+        let mut build = cc::Build::new();
+        build.cpp(true).std("c++17").warnings(false).opt_level(3).include(&include);
+        build
+    };
+    // First, for the linker wants users before what they use.
+    build()
         .include(include.join("torch/csrc/api/include"))
-        .file("src/kernels.cpp")
+        .files(["boundary", "convolution", "pooling", "statistics"].map(|name| format!("src/{name}.cpp")))
         .compile("guard_kernels");
+    // Once for any CPU, once for those of the last ten years; `omp simd` lets sums be taken in any order.
+    for (name, flags) in [("any_cpu", &[][..]), ("avx2", &["-mavx2", "-mfma"])] {
+        let mut loops = build();
+        for flag in flags {
+            loops.flag(flag);
+        }
+        loops
+            .flag("-fopenmp-simd")
+            .define("GUARD_CPU", name)
+            .file("src/loops.cpp")
+            .compile(&format!("guard_kernels_{name}"));
+    }
 }

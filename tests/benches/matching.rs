@@ -10,7 +10,7 @@ use guard_host::{
         experts::{ExpertFolder, ExpertManifest},
     },
     network::{Architecture, Convnet, Model, NetworkSpec, NormLayer},
-    plugin::{Context, Locator, Plugins, Silent},
+    plugin::{Context, Locator, NoNetworks, Plugins, Silent},
     random::Streams,
     recipe::{Optimizer, Sgd, Training},
 };
@@ -63,6 +63,7 @@ fn main() -> Result<()> {
         random: &streams,
         recorder: &Silent,
         plugins: &plugins,
+        networks: &NoNetworks,
         device: Device::Cpu,
     };
     let spec = NetworkSpec {

@@ -6,7 +6,7 @@ use guard_host::{
 };
 use guard_sdk::{
     Device, Kind, Mode, Network, Pass, Space, Tensor,
-    autograd::{Graph, grad_if_used},
+    autograd::{Graph, grad, grad_if_used},
 };
 use std::{collections::HashMap, path::Path};
 
@@ -274,6 +274,72 @@ fn every_network_computes_in_any_dtype_and_memory_format() {
             }
         }
     }
+}
+
+/// What a pass gives, and what differentiating it gives: logits, embedding, features, the input's gradient, and the
+/// parameters' gradient of that gradient's norm.
+fn derivatives(model: &Model, images: &Tensor, pass: Pass) -> Vec<Tensor> {
+    let images = images.to_kind(model.parameters()[0].kind()).set_requires_grad(true);
+    let output = model.forward(&images, pass.with_embedding().with_features(), false).unwrap();
+    let labels = Tensor::from_slice(&[1i64, 4, 7]);
+    let loss = output.logits.cross_entropy_for_logits(&labels);
+    let second = model.parameters().iter().any(Tensor::requires_grad);
+    let graph = if second { Graph::Create } else { Graph::Free };
+    let gradient = grad(&loss, &[&images], graph).unwrap().remove(0);
+    let mut found = vec![output.logits, output.embedding.unwrap(), gradient.shallow_clone()];
+    found.extend(output.features.into_iter().map(|(_, feature)| feature));
+    if second {
+        let parameters: Vec<&Tensor> = model.parameters().iter().collect();
+        let second = grad_if_used(&gradient.norm(), &parameters, Graph::Free).unwrap();
+        found.extend(second.into_iter().flatten());
+    }
+    found
+}
+
+/// Passes that return statistics go through BatchNorm as it is written.
+#[test]
+fn folding_batch_norm_changes_neither_outputs_nor_derivatives() {
+    let cases = cases();
+    for name in ONE_OF_EACH_FAMILY.iter().chain(&["convnet instance", "convnet layer"]) {
+        let Some(case) = cases.get(*name) else { panic!("no case `{name}`") };
+        let exact = case.model();
+        let images = case.images();
+        let plain = Pass::new(Space::Pixels).with_statistics();
+        let expected = derivatives(&exact, &images, plain);
+        for (kind, tolerances) in [(Kind::Double, [1e-9; 2]), (Kind::Float, [1e-5, 1e-2])] {
+            let model = exact.copy(kind, true);
+            for model in [&model, &model.for_inference().unwrap()] {
+                let found = derivatives(model, &images, Pass::new(Space::Pixels));
+                for (at, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                    // A bias before a norm layer has no gradient but rounding.
+                    let size = expected.norm().double_value(&[]).max(FLOOR);
+                    let off = (found.to_kind(Kind::Double) - expected).norm().double_value(&[]) / size;
+                    let tolerance = tolerances[usize::from(at > 1)];
+                    assert!(off < tolerance, "{name}, {kind:?}, value {at}: {off}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_network_prepared_for_inference_shows_its_own_tensors_and_statistics() {
+    let case = &cases()["resnet20"];
+    let model = case.model();
+    let prepared = model.for_inference().unwrap();
+    let addresses = |model: &Model| {
+        let tensors = Network::lend(model).tensors().unwrap();
+        let named = tensors.parameters.into_iter().chain(tensors.buffers);
+        named.map(|(name, tensor)| (name, tensor.data_ptr() as usize)).collect::<Vec<_>>()
+    };
+    assert_eq!(addresses(&prepared), addresses(&model));
+    let pass = Pass::new(Space::Pixels).with_statistics();
+    let [ours, theirs] = [&prepared, &model].map(|m| m.forward(&case.images(), pass, false).unwrap());
+    assert_eq!(ours.statistics.len(), theirs.statistics.len());
+    assert_eq!(ours.statistics[5].variance, theirs.statistics[5].variance);
+    let halved = model.parameters().iter().map(|parameter| parameter * 0.5).collect::<Vec<_>>();
+    let network = Network::lend(&prepared).with_parameters(&halved.iter().collect::<Vec<_>>()).unwrap();
+    assert!(distance(&network.lend().logits(&case.images()).unwrap(), &ours.logits) > 0.1);
 }
 
 #[test]

@@ -102,3 +102,158 @@ fn what_the_kernels_do_not_take_is_an_error() {
     let error = norm_relu_pool(x, &weight.to_kind(Kind::Double), bias, EPSILON).unwrap_err();
     assert_eq!(error.message, "weight must be Float [4], found Double [4]");
 }
+
+fn libtorchs_convolution(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: Option<&Tensor>,
+    stride: i64,
+    padding: i64,
+) -> Tensor {
+    x.conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], 1)
+}
+
+/// Input, weight and bias of a convolution: channels in and out, kernel, side of the images.
+fn convolved([from, to, size, side]: [i64; 4], kind: Kind) -> [Tensor; 3] {
+    tch::manual_seed(from + to + side);
+    let options = (kind, Device::Cpu);
+    let x = Tensor::randn([5, from, side, side], options);
+    let weight = Tensor::randn([to, from, size, size], options);
+    [x, weight, Tensor::randn([to], options)].map(|tensor| tensor.set_requires_grad(true))
+}
+
+fn channels_last(x: &Tensor) -> Tensor {
+    x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+/// Channels in and out, kernel, side; stride, padding. Tiles are of 16 × 6 channels: whole ones, parts, none.
+const CONVOLUTIONS: [([i64; 4], [i64; 2]); 7] = [
+    ([16, 6, 3, 9], [1, 1]),
+    ([32, 64, 3, 8], [1, 1]),
+    ([16, 21, 3, 9], [2, 1]),
+    ([48, 8, 1, 6], [2, 0]),
+    ([16, 5, 5, 32], [3, 2]),
+    ([64, 128, 3, 1], [1, 1]),
+    ([3, 10, 3, 8], [1, 1]),
+];
+
+#[test]
+fn convolutions_and_their_gradients_are_libtorchs_in_any_layout() {
+    for (shape, [stride, padding]) in CONVOLUTIONS {
+        let exact = convolved(shape, Kind::Double);
+        let single = exact.each_ref().map(|t| t.detach().to_kind(Kind::Float));
+        let [x, weight, bias] = single;
+        let stored_otherwise = [channels_last(&x), channels_last(&weight), bias.shallow_clone()];
+        let single = [x, weight, bias].map(|tensor| tensor.set_requires_grad(true));
+        let stored_otherwise = stored_otherwise.map(|tensor| tensor.detach().set_requires_grad(true));
+        let reference = libtorchs_convolution(&exact[0], &exact[1], Some(&exact[2]), stride, padding);
+        let direction = reference.randn_like();
+        let gradients = |y: &Tensor, inputs: &[Tensor; 3]| {
+            let weighted = y * direction.to_kind(y.kind());
+            grad(&weighted.sum(None::<Kind>), &inputs.iter().collect::<Vec<_>>(), Graph::Free).unwrap()
+        };
+        let expected = gradients(&reference, &exact);
+        for (inputs, tolerance) in [(&exact, 1e-12), (&single, 1e-5), (&stored_otherwise, 1e-5)] {
+            let [x, weight, bias] = inputs;
+            let y = convolution(x, weight, Some(bias), stride, padding).unwrap();
+            assert!(off(&y, &reference) < tolerance, "{shape:?}: {}", off(&y, &reference));
+            for (ours, theirs) in gradients(&y, inputs).iter().zip(&expected) {
+                assert!(off(ours, theirs) < tolerance, "{shape:?}: {}", off(ours, theirs));
+            }
+        }
+    }
+}
+
+#[test]
+fn convolutions_have_libtorchs_second_and_third_derivatives() {
+    for (shape, [stride, padding]) in CONVOLUTIONS {
+        let [x, weight, bias] = &convolved(shape, Kind::Double);
+        let derivatives = |layer: &dyn Fn(&Tensor) -> Tensor| {
+            let inputs = [x, weight, bias];
+            let mut value = layer(x).pow_tensor_scalar(4).mean(None::<Kind>);
+            let mut found = Vec::new();
+            for _ in 0..3 {
+                let gradients = grad(&value, &inputs, Graph::Create).unwrap();
+                value = gradients.iter().map(|gradient| gradient.square().mean(None::<Kind>)).sum();
+                found.extend(gradients);
+            }
+            found
+        };
+        let ours = derivatives(&|x| convolution(x, weight, Some(bias), stride, padding).unwrap());
+        let theirs = derivatives(&|x| libtorchs_convolution(x, weight, Some(bias), stride, padding));
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert!(off(ours, theirs) < 1e-9, "{shape:?}: {}", off(ours, theirs));
+        }
+    }
+}
+
+#[test]
+fn an_input_gradient_is_taken_without_the_weights() {
+    let [x, weight, _] = &convolved([16, 8, 3, 8], Kind::Double);
+    let y = convolution(x, &weight.detach(), None, 1, 1).unwrap().square().sum(None::<Kind>);
+    let theirs = libtorchs_convolution(x, &weight.detach(), None, 1, 1).square().sum(None::<Kind>);
+    let [ours, theirs] = [y, theirs].map(|y| grad(&y, &[x], Graph::Free).unwrap().remove(0));
+    assert!(off(&ours, &theirs) < 1e-12);
+    assert!(convolution(&Tensor::new(), weight, None, 1, 1).is_err());
+    assert!(convolution(x, &weight.narrow(1, 0, 3), None, 1, 1).is_err());
+}
+
+#[test]
+fn what_is_not_a_number_stays_so_and_does_not_spread_to_other_planes() {
+    let [x, weight, bias] = &inputs([2, 4, 6, 6], Kind::Float);
+    let spoilt = x.detach().copy();
+    let _ = spoilt.select(0, 0).select(0, 1).fill_(f64::NAN);
+    let (ours, theirs) =
+        (norm_relu_pool(&spoilt, weight, bias, EPSILON).unwrap(), plain(&spoilt, weight, bias));
+    assert_eq!(ours.isnan(), theirs.isnan());
+    assert!(ours.isnan().any().int64_value(&[]) == 1);
+}
+
+#[test]
+fn a_step_of_sgd_is_pytorchs_however_the_gradient_is_stored() {
+    let make = || convolved([4, 6, 3, 5], Kind::Double).map(|tensor| tensor.detach())[1].shallow_clone();
+    let (start, gradient) = (make(), make().sin());
+    let step = SgdStep { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: false };
+    for nesterov in [false, true] {
+        for stored in [gradient.shallow_clone(), channels_last(&gradient)] {
+            let (mut tensor, mut momentum) = (start.copy(), &start * 0.5);
+            let direction = &momentum * 0.9 + &gradient + &start * 0.01;
+            let moved =
+                if nesterov { &direction * 0.9 + &gradient + &start * 0.01 } else { direction.copy() };
+            sgd(&mut tensor, &mut momentum, &stored, SgdStep { nesterov, ..step }).unwrap();
+            assert!(off(&momentum, &direction) < 1e-14);
+            assert!(off(&tensor, &(&start - moved * 0.1)) < 1e-14);
+        }
+    }
+    let (mut tensor, mut momentum) = (start.copy(), channels_last(&start));
+    assert!(sgd(&mut tensor, &mut momentum, &gradient, step).is_err());
+    assert!(sgd(&mut tensor, &mut start.copy(), &gradient.narrow(0, 0, 1), step).is_err());
+    assert_eq!(tensor, start);
+}
+
+#[test]
+fn statistics_per_channel_and_their_derivatives_are_libtorchs() {
+    for stored in [Tensor::shallow_clone, channels_last as fn(&Tensor) -> Tensor] {
+        let x = &stored(&inputs([4, 5, 6, 7], Kind::Double)[0].detach()).set_requires_grad(true);
+        let derivatives = |statistics: &dyn Fn(&Tensor) -> (Tensor, Tensor)| {
+            let (mean, variance) = statistics(&(x * x));
+            let value = (&mean * variance.sqrt()).sum(None::<Kind>);
+            let first = grad(&value, &[x], Graph::Create).unwrap().remove(0);
+            let second = grad(&first.square().sum(None::<Kind>), &[x], Graph::Free).unwrap().remove(0);
+            [mean, variance, first, second]
+        };
+        let ours = derivatives(&|x| batch_statistics(x).unwrap());
+        let theirs = derivatives(&|x| {
+            let (variance, mean) = x.var_mean_dim([0, 2, 3].as_slice(), false, false);
+            (mean, variance)
+        });
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert!(off(ours, theirs) < 1e-12, "{}", off(ours, theirs));
+        }
+    }
+    let shifted = Tensor::randn([8, 3, 16, 16], (Kind::Float, Device::Cpu)) + 1000.0;
+    let (_, variance) = batch_statistics(&shifted).unwrap();
+    let exact = shifted.to_kind(Kind::Double).var_mean_dim([0, 2, 3].as_slice(), false, false).0;
+    assert!(off(&variance, &exact) < 1e-4, "{}", off(&variance, &exact));
+    assert!(batch_statistics(&Tensor::new()).is_err());
+}

@@ -150,7 +150,7 @@ impl EvaluateArguments {
         };
         let evaluate = &variant.recipe.evaluate;
         let evaluator = Evaluator {
-            network: EvalOnly::of(&model)?,
+            network: EvalOnly::new(model.for_inference()?),
             called: None,
             split: &data.test,
             batch_size: evaluate.batch_size,

@@ -2,7 +2,7 @@
 
 use crate::{
     network::{Architecture, Convnet, Model, NetworkSpec, NormLayer},
-    plugin::{Context, Plugins, Silent},
+    plugin::{Context, NoNetworks, Plugins, Silent},
     random::Streams,
     recipe::RegularizerUse,
 };
@@ -73,6 +73,7 @@ pub(super) fn with_penalties(plugins: &Plugins, uses: &[RegularizerUse]) -> Resu
         random: &random,
         recorder: &Silent,
         plugins,
+        networks: &NoNetworks,
         device: Device::Cpu,
     };
     let mut penalties = uses

@@ -1,6 +1,7 @@
 //! Optimisers with explicit state, which tch's own do not let one save: PyTorch's update rules on any list of tensors.
 
-use crate::recipe::Optimizer;
+use crate::recipe::{Optimizer, Sgd};
+use guard_kernels::SgdStep;
 use guard_sdk::{Result, Tensor, autograd::no_grad};
 
 /// An optimiser and what it remembers of each tensor.
@@ -62,15 +63,11 @@ impl OptimizerState {
         let learning_rate = self.learning_rate() * rate;
         match &self.optimizer {
             Optimizer::Sgd(sgd) => {
-                let gradient = decayed(gradient, tensor, sgd.weight_decay)?;
-                let momentum = &mut self.first[index];
                 // PyTorch starts the momentum with the first gradient, which is what μ·0 + g gives.
-                let _ = momentum.f_mul_scalar_(sgd.momentum)?.f_add_(&gradient)?;
-                let direction = match sgd.nesterov {
-                    true => gradient + &*momentum * sgd.momentum,
-                    false => momentum.shallow_clone(),
-                };
-                let _ = tensor.f_sub_(&(direction * learning_rate))?;
+                let momentum = &mut self.first[index];
+                let Sgd { momentum: decay, weight_decay, nesterov, .. } = *sgd;
+                let step = SgdStep { learning_rate, momentum: decay, weight_decay, nesterov };
+                guard_kernels::sgd(tensor, momentum, gradient, step)?;
             }
             Optimizer::Adam(adam) => {
                 let gradient = decayed(gradient, tensor, adam.weight_decay)?;
@@ -135,7 +132,7 @@ impl Optimizer {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::recipe::{Adam, AdamW, Sgd};
+    use crate::recipe::{Adam, AdamW};
 
     /// Two steps on x² from x = 1, by hand.
     fn two_steps(optimizer: Optimizer) -> f64 {

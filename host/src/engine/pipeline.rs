@@ -451,7 +451,7 @@ impl VariantRun<'_> {
         let context = Context { networks: &networks, ..self.context("evaluate", &streams, &log) };
         let evaluate = &self.variant.recipe.evaluate;
         let evaluator = Evaluator {
-            network: EvalOnly::of(model)?,
+            network: EvalOnly::new(model.for_inference()?),
             called: teacher.filter(|teacher| std::ptr::eq(*teacher, model)).map(|_| TEACHER),
             split: &self.pipeline.data.test,
             batch_size: evaluate.batch_size,

@@ -1,7 +1,11 @@
 //! One forward pass: the operations of a program, one after the other.
 
-use super::{model::Model, operation::Operation};
-use guard_sdk::{Error, Mode, Output, Pass, Result, Statistics, Tensor};
+use super::{
+    convolution::affine,
+    model::Model,
+    operation::{BatchNorm, Convolution, Operation},
+};
+use guard_sdk::{Device, Error, Kind, Mode, Output, Pass, Result, Statistics, Tensor};
 
 /// BatchNorm's momentum, and the ε of BatchNorm and GroupNorm: PyTorch's own.
 const MOMENTUM: f64 = 0.1;
@@ -33,11 +37,18 @@ impl<'a> Run<'a> {
     fn all(&mut self, operations: &[Operation], mut x: Tensor) -> Result<Tensor> {
         let parameters = self.model.parameters();
         let mut rest = operations;
-        // Whether nobody else holds `x`, nor needs it for its gradient.
+        // Whether nobody else holds `x`, nor needs it for its gradient: then it is written in place.
         let mut own = false;
         while let [operation, after @ ..] = rest {
             rest = after;
             x = match (operation, after) {
+                (Operation::Convolution(convolution), [Operation::BatchNorm(norm), after @ ..])
+                    if self.folds(&x, convolution) =>
+                {
+                    rest = after;
+                    let (weight, bias) = convolution.folded(norm, parameters, self.model.buffers())?;
+                    convolution.apply(&x, &weight, Some(&bias))?
+                }
                 (
                     Operation::GroupNorm { groups, weight },
                     [Operation::Relu, Operation::AveragePool, after @ ..],
@@ -50,26 +61,30 @@ impl<'a> Run<'a> {
                 (Operation::Relu, _) if own => x.f_relu_()?,
                 _ => self.one(operation, x)?,
             };
-            own = matches!(
-                operation,
-                Operation::Convolution { .. }
-                    | Operation::BatchNorm { .. }
-                    | Operation::GroupNorm { .. }
-                    | Operation::Residual { .. }
-            );
+            own = operation.makes_its_own();
         }
         Ok(x)
+    }
+
+    /// Whether BatchNorm behind this convolution is better folded into it: in eval mode it is affine, and there are more
+    /// activations than weights.
+    fn folds(&self, x: &Tensor, convolution: &Convolution) -> bool {
+        let Pass { mode, statistics, .. } = self.pass;
+        let positions = x.numel() as i64 / x.size()[1] / (convolution.stride * convolution.stride);
+        let weight = &self.model.parameters()[convolution.weight];
+        let weights = weight.numel() as i64 / weight.size()[0];
+        mode == Mode::Eval && !statistics && precise(x) && positions >= weights
     }
 
     fn one(&mut self, operation: &Operation, x: Tensor) -> Result<Tensor> {
         let parameters = self.model.parameters();
         let (weight_of, bias_of) = (|at: usize| &parameters[at], |at: usize| Some(&parameters[at + 1]));
         Ok(match operation {
-            Operation::Convolution { weight, bias, stride, padding, groups } => {
-                let bias = bias.map(|bias| &parameters[bias]);
-                x.f_conv2d(weight_of(*weight), bias, [*stride; 2], [*padding; 2], [1, 1], *groups)?
+            Operation::Convolution(convolution) => {
+                let bias = convolution.bias.map(|bias| &parameters[bias]);
+                convolution.apply(&x, weight_of(convolution.weight), bias)?
             }
-            Operation::BatchNorm { name, weight, mean } => self.batch_norm(name, *weight, *mean, &x)?,
+            Operation::BatchNorm(norm) => self.batch_norm(norm, &x)?,
             Operation::GroupNorm { groups, weight } => {
                 x.f_group_norm(*groups, Some(weight_of(*weight)), bias_of(*weight), EPSILON, true)?
             }
@@ -111,7 +126,11 @@ impl<'a> Run<'a> {
             }
             Operation::Residual { main, shortcut } => {
                 let short = self.all(shortcut, x.shallow_clone())?;
-                self.all(main, x)?.f_add(&short)?
+                let mut long = self.all(main, x)?;
+                match main.last().is_some_and(Operation::makes_its_own) {
+                    true => long.f_add_(&short)?,
+                    false => long.f_add(&short)?,
+                }
             }
             Operation::Concatenate { split, branches: [first, second] } => {
                 let (left, right) = match split {
@@ -127,18 +146,25 @@ impl<'a> Run<'a> {
         })
     }
 
-    fn batch_norm(&mut self, name: &str, weight: usize, mean: usize, x: &Tensor) -> Result<Tensor> {
+    fn batch_norm(&mut self, norm: &BatchNorm, x: &Tensor) -> Result<Tensor> {
+        let BatchNorm { name, weight, mean } = norm;
         let (parameters, buffers) = (self.model.parameters(), self.model.buffers());
-        let (running_mean, running_variance) = (&buffers[mean], &buffers[mean + 1]);
+        let (running_mean, running_variance) = (&buffers[*mean], &buffers[*mean + 1]);
         if self.pass.statistics {
-            let (variance, mean) = x.f_var_mean_dim([0, 2, 3].as_slice(), false, false)?;
+            let (mean, variance) = guard_kernels::batch_statistics(x)?;
             self.statistics.push(Statistics {
-                layer: name.to_string(),
+                layer: name.clone(),
                 mean,
                 variance,
                 running_mean: running_mean.shallow_clone(),
                 running_variance: running_variance.shallow_clone(),
             });
+        }
+        if self.pass.mode == Mode::Eval && x.device() == Device::Cpu && precise(x) {
+            // libtorch's own takes several times as long to differentiate.
+            let (scale, shift) = affine(norm.tensors(parameters, buffers))?;
+            let per_channel = |values: Tensor| values.f_reshape([1, -1, 1, 1]);
+            return Ok(per_channel(shift)?.f_addcmul(x, &per_channel(scale)?)?);
         }
         let train = self.pass.mode == Mode::Train;
         if train && x.size().iter().product::<i64>() == x.size()[1] {
@@ -148,8 +174,8 @@ impl<'a> Run<'a> {
         }
         let apply = |running_mean: &Tensor, running_variance: &Tensor| {
             x.f_batch_norm(
-                Some(&parameters[weight]),
-                Some(&parameters[weight + 1]),
+                Some(&parameters[*weight]),
+                Some(&parameters[*weight + 1]),
                 Some(running_mean),
                 Some(running_variance),
                 train,
@@ -160,12 +186,17 @@ impl<'a> Run<'a> {
         };
         if !train || self.commit {
             if train {
-                let _ = buffers[mean + 2].shallow_clone().f_add_scalar_(1)?;
+                let _ = buffers[*mean + 2].shallow_clone().f_add_scalar_(1)?;
             }
             return Ok(apply(running_mean, running_variance)?);
         }
         Ok(apply(&running_mean.copy(), &running_variance.copy())?)
     }
+}
+
+/// Whether BatchNorm's factors can be computed in the activations' own dtype.
+fn precise(x: &Tensor) -> bool {
+    matches!(x.kind(), Kind::Float | Kind::Double)
 }
 
 /// Softmax attention of each token to all: queries, keys and values `[N,T,3·C]` to `[N,T,C]`. In single operations, each of

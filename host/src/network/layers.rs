@@ -3,7 +3,7 @@
 
 use super::{
     architecture::NormLayer,
-    operation::Operation,
+    operation::{self, BatchNorm, Operation},
     program::{Buffer, Initial, Parameter, Program},
 };
 use guard_sdk::{Error, Result};
@@ -48,7 +48,7 @@ impl Program {
         let shape = [to, from / groups, size, size];
         let weight = self.parameter(format!("{name}.weight"), &shape, initial.unwrap_or(default));
         let bias = bias.then(|| self.parameter(format!("{name}.bias"), &[to], default));
-        Operation::Convolution { weight, bias, stride, padding, groups }
+        Operation::Convolution(operation::Convolution { weight, bias, stride, padding, groups })
     }
 
     /// Normalisation of activations of `shape` `[C,H,W]`; none for [`NormLayer::None`].
@@ -87,7 +87,7 @@ impl Program {
         buffer("running_mean", vec![channels], 0.0);
         buffer("running_var", vec![channels], 1.0);
         buffer("num_batches_tracked", vec![], 0.0);
-        Operation::BatchNorm { name: name.to_string(), weight, mean }
+        Operation::BatchNorm(BatchNorm { name: name.to_string(), weight, mean })
     }
 
     pub(super) fn layer_norm(&mut self, name: &str, shape: &[i64], epsilon: f64) -> Operation {

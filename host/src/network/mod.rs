@@ -10,6 +10,7 @@
 mod architecture;
 mod cifar_resnet;
 mod convnet;
+mod convolution;
 mod forward;
 mod inference;
 mod layers;
@@ -32,7 +33,7 @@ pub use cifar_resnet::CifarResnet;
 pub use convnet::Convnet;
 pub use mobilenet::Mobilenet;
 pub use model::{Model, channels_last};
-pub use operation::Operation;
+pub use operation::{BatchNorm, Convolution, Operation};
 pub use program::{Buffer, Initial, Parameter, Program};
 pub use resnet::{NamedResnet, Resnet, Stem};
 pub use resnet_ap::ResnetAp;

@@ -1,9 +1,9 @@
 //! A program with tensors: what is trained, attacked and lent to plugins.
 
-use super::{architecture::NetworkSpec, forward::Run, program::Program};
+use super::{architecture::NetworkSpec, forward::Run, operation::Operation, program::Program};
 use crate::random::Streams;
 use guard_sdk::{
-    Device, Error, Kind, NetworkInfo, Output, Pass, Result, Space, Tensor,
+    Device, Error, Kind, Mode, NetworkInfo, Output, Pass, Result, Space, Tensor,
     autograd::no_grad,
     network::{NetworkBackend, Tensors, channel_values},
 };
@@ -18,8 +18,10 @@ pub struct Model {
     buffers: Vec<Tensor>,
     mean: Tensor,
     std: Tensor,
-    /// Whether activations are stored channels last.
+    /// Whether activations are stored channels last, as libtorch's convolutions on the CPU like them.
     channels_last: bool,
+    /// What eval passes run on instead: see [`Model::for_inference`].
+    prepared: Option<Box<Model>>,
     /// Whether a train-mode pass through [`NetworkBackend`] updates the running statistics: only on networks that a
     /// plugin owns.
     commits: bool,
@@ -34,7 +36,7 @@ impl Model {
         let program = spec.program()?;
         let parameters = program.initial_parameters(streams, device)?;
         let buffers = program.initial_buffers(device);
-        Self::new(spec, program, parameters, buffers)
+        Ok(Self::new(spec, program, parameters, buffers)?.stored_as_computed())
     }
 
     /// A network with the given tensors, in the program's order.
@@ -50,6 +52,7 @@ impl Model {
         let like = parameters.first().ok_or_else(|| Error::new("a network needs parameters"))?;
         let (mean, std) = (channel_values(&spec.mean, like), channel_values(&spec.std, like));
         let info = spec.info(&program);
+        let channels_last = suits_channels_last(&program, like);
         let model = Self {
             spec: Arc::new(spec.clone()),
             program: Arc::new(program),
@@ -58,7 +61,8 @@ impl Model {
             buffers,
             mean,
             std,
-            channels_last: false,
+            channels_last,
+            prepared: None,
             commits: false,
         };
         model.check()?;
@@ -123,14 +127,22 @@ impl Model {
         };
         let parameters: Vec<_> =
             self.parameters.iter().map(|p| copy(p).set_requires_grad(trainable)).collect();
-        Self {
+        let copy = Self {
             // From the decimal constants, so that float64 networks normalise in float64.
             mean: channel_values(&self.spec.mean, &parameters[0]),
             std: channel_values(&self.spec.std, &parameters[0]),
             buffers: self.buffers.iter().map(copy).collect(),
+            channels_last: suits_channels_last(&self.program, &parameters[0]),
+            prepared: None,
             parameters,
             ..self.share()
-        }
+        };
+        copy.stored_as_computed()
+    }
+
+    /// The same network, its convolutions' weights stored as their passes use them.
+    pub(super) fn stored_as_computed(self) -> Self {
+        if self.channels_last { self.channels_last() } else { self }
     }
 
     /// The same network with its convolutions' weights stored channels last, as copies: for images that are stored so.
@@ -152,9 +164,10 @@ impl Model {
         Self { commits: true, ..self }
     }
 
-    /// The same network with another program for it, and its tensors.
-    pub(super) fn prepared(&self, program: Program, parameters: Vec<Tensor>, channels_last: bool) -> Self {
-        Self { program: Arc::new(program), parameters, channels_last, commits: false, ..self.share() }
+    /// The same network, whose eval passes run this program on these tensors.
+    pub(super) fn evaluated_by(self, program: Program, parameters: Vec<Tensor>) -> Self {
+        let prepared = Self { program: Arc::new(program), parameters, ..self.share() }.stored_as_computed();
+        Self { prepared: Some(Box::new(prepared)), ..self }
     }
 
     fn share(&self) -> Self {
@@ -167,6 +180,7 @@ impl Model {
             mean: self.mean.shallow_clone(),
             std: self.std.shallow_clone(),
             channels_last: self.channels_last,
+            prepared: self.prepared.as_ref().map(|prepared| Box::new(prepared.share())),
             commits: self.commits,
         }
     }
@@ -196,6 +210,12 @@ impl Model {
         if kind != expected {
             return Err(Error::new(format!("the network computes in {expected:?}, the images are {kind:?}")));
         }
+        if let Some(prepared) = &self.prepared
+            && pass.mode == Mode::Eval
+            && !pass.statistics
+        {
+            return prepared.forward(images, pass, false);
+        }
         let input = match pass.space {
             Space::Pixels => (images - &self.mean) / &self.std,
             Space::Normalised => images.shallow_clone(),
@@ -203,6 +223,26 @@ impl Model {
         let input = if self.channels_last { channels_last(&input) } else { input };
         Run::new(self, pass, commit).output(input)
     }
+}
+
+/// Whether all layers take activations of `like`'s kind and device stored channels last, and some gain by it.
+fn suits_channels_last(program: &Program, like: &Tensor) -> bool {
+    fn any(operations: &[Operation], found: fn(&Operation) -> bool) -> bool {
+        let inside = |operation: &Operation| operation.branches().iter().any(|branch| any(branch, found));
+        operations.iter().any(|operation| found(operation) || inside(operation))
+    }
+    let convolves = |operation: &Operation| matches!(operation, Operation::Convolution(_));
+    let wants_planes = |operation: &Operation| {
+        matches!(
+            operation,
+            Operation::GroupNorm { .. } | Operation::LayerNorm { .. } | Operation::Tokens { .. }
+        )
+    };
+    // oneDNN has no convolutions in float64.
+    like.device() == Device::Cpu
+        && like.kind() != Kind::Double
+        && any(&program.operations, convolves)
+        && !any(&program.operations, wants_planes)
 }
 
 /// The same values `[N,C,H,W]`, stored channels last.
@@ -232,6 +272,7 @@ impl NetworkBackend for Model {
         let model = Self {
             parameters: parameters.iter().map(|tensor| tensor.shallow_clone()).collect(),
             buffers: self.buffers.iter().map(Tensor::copy).collect(),
+            prepared: None,
             commits: true,
             ..self.share()
         };

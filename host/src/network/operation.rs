@@ -1,30 +1,38 @@
 //! What a network consists of: operations that refer to parameters and buffers by position.
 
+/// A square convolution.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Convolution {
+    /// Position of the weight.
+    pub weight: usize,
+    /// Position of the bias.
+    pub bias: Option<usize>,
+    /// Stride in both directions.
+    pub stride: i64,
+    /// Zero padding in both directions.
+    pub padding: i64,
+    /// Groups of channels that do not see each other.
+    pub groups: i64,
+}
+
+/// A BatchNorm layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BatchNorm {
+    /// The layer's name.
+    pub name: String,
+    /// Position of the weight; the bias follows.
+    pub weight: usize,
+    /// Position of the running mean; running variance and counter follow.
+    pub mean: usize,
+}
+
 /// One operation on the activations: `[N,C,H,W]`, `[N,T,C]` after [`Operation::Tokens`], or `[N,F]` before the classifier.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Operation {
     /// 2-d convolution.
-    Convolution {
-        /// Position of the weight.
-        weight: usize,
-        /// Position of the bias.
-        bias: Option<usize>,
-        /// Stride in both directions.
-        stride: i64,
-        /// Zero padding in both directions.
-        padding: i64,
-        /// Groups of channels that do not see each other.
-        groups: i64,
-    },
+    Convolution(Convolution),
     /// BatchNorm with running statistics, momentum 0.1, ε 1e-5.
-    BatchNorm {
-        /// The layer's name.
-        name: String,
-        /// Position of the weight; the bias follows.
-        weight: usize,
-        /// Position of the running mean; running variance and counter follow.
-        mean: usize,
-    },
+    BatchNorm(BatchNorm),
     /// GroupNorm, ε 1e-5.
     GroupNorm {
         /// Number of groups.
@@ -114,5 +122,13 @@ impl Operation {
             Operation::Concatenate { branches: [first, second], .. } => [first, second],
             _ => [&[], &[]],
         }
+    }
+
+    /// Whether its output is memory of its own that it does not need for its gradient.
+    pub(super) fn makes_its_own(&self) -> bool {
+        matches!(
+            self,
+            Self::Convolution(_) | Self::BatchNorm(_) | Self::GroupNorm { .. } | Self::Residual { .. }
+        )
     }
 }

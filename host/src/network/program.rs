@@ -1,6 +1,6 @@
 //! An architecture as a program: named tensors, and the operations on them.
 
-use super::operation::Operation;
+use super::operation::{BatchNorm, Operation};
 use crate::random::Streams;
 use guard_sdk::{Device, Kind, Result, Tensor};
 
@@ -73,7 +73,7 @@ impl Program {
     pub fn batch_norm(&self) -> Vec<String> {
         fn collect(operations: &[Operation], names: &mut Vec<String>) {
             for operation in operations {
-                if let Operation::BatchNorm { name, .. } = operation {
+                if let Operation::BatchNorm(BatchNorm { name, .. }) = operation {
                     names.push(name.clone());
                 }
                 operation.branches().iter().for_each(|branch| collect(branch, names));

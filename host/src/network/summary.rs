@@ -1,6 +1,10 @@
 //! What a network consists of and costs, layer by layer, by arithmetic alone.
 
-use super::{architecture::NetworkSpec, operation::Operation, program::Program};
+use super::{
+    architecture::NetworkSpec,
+    operation::{BatchNorm, Convolution, Operation},
+    program::Program,
+};
 use guard_sdk::Result;
 use serde::Serialize;
 
@@ -114,7 +118,7 @@ impl Walk<'_> {
             Some(Step { tensors, operation, output, multiply_adds })
         };
         match operation {
-            Operation::Convolution { weight, bias, stride, padding, groups } => {
+            Operation::Convolution(Convolution { weight, bias, stride, padding, groups }) => {
                 let kernel = &self.program.parameters[*weight].shape;
                 let mut text = format!("conv {0}x{0}", kernel[2]);
                 for (what, value) in [("stride", *stride), ("groups", *groups)] {
@@ -128,7 +132,7 @@ impl Walk<'_> {
                 let multiply_adds = self.size(*weight) * height * columns;
                 with(tensors, text, vec![kernel[0], height, columns], multiply_adds)
             }
-            Operation::BatchNorm { weight, .. } => norm(*weight, "batch norm".into(), input),
+            Operation::BatchNorm(BatchNorm { weight, .. }) => norm(*weight, "batch norm".into(), input),
             Operation::GroupNorm { groups, weight } if *groups == input[0] => {
                 norm(*weight, "instance norm".into(), input)
             }

@@ -1,8 +1,10 @@
 //! `cargo xtask bench`: our steps beside the peer's, alternately, each run a process of its own.
 //!
-//! A benchmark is a pair in `tests/benches`: a program of ours and a Python script with the same cases. Both take a case
-//! and the folder of the data, and print one line of JSON: a rate, its unit, and the most memory the process held. What
-//! is reported is the median of the rates and the median of the ratios of neighbouring runs.
+//! A benchmark is a pair in `tests/benches`: a program of ours and a Python script with the same cases. Both take a case,
+//! the folder of the data, the folder of the peers' scripts and a number of threads, and print one line of JSON: a rate and its unit, or the
+//! milliseconds of a step (`ms`); the most memory the process held; and where there are such, the floor of the passes that
+//! a step cannot do without (`floor_ms`), and how many images an attack left right (`correct`). What is reported is the
+//! median of each side and the median of the ratios of neighbouring runs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,14 +18,35 @@ use crate::setup;
 use crate::workspace::Workspace;
 
 /// The benchmarks and their cases.
-const BENCHMARKS: [(&str, &[&str]); 2] =
-    [("data", &["cifar", "photos", "photos-in-memory"]), ("matching", &["dc", "dm", "mtt20", "tesla20"])];
+const BENCHMARKS: [(&str, &[&str]); 3] = [
+    ("data", &["cifar", "photos", "photos-in-memory"]),
+    ("matching", &["dc", "dm", "mtt20", "tesla20"]),
+    (
+        "steps",
+        &[
+            "rn18_train",
+            "rn18_cure_full",
+            "rn18_cure_simple",
+            "rn18_recover",
+            "rn18_relabel",
+            "cn3_pgd100",
+            "rn20_pgd100",
+            "cn3_autoattack",
+            "rn20_autoattack",
+        ],
+    ),
+];
+
+/// The table's head.
+const HEAD: &str = "\
+| case | unit | ours | peer | ratio (lowest–highest) | our floor | still right, ours / peer | peak MiB, ours / peer |
+|---|---|---|---|---|---|---|---|";
 
 /// What `bench` takes.
 #[derive(Args)]
 pub struct BenchArguments {
     /// The benchmark
-    #[arg(value_parser = ["data", "matching"])]
+    #[arg(value_parser = ["data", "matching", "steps"])]
     benchmark: String,
     /// One of its cases; all, if left out
     case: Option<String>,
@@ -33,15 +56,23 @@ pub struct BenchArguments {
     /// The folder of the real image sets
     #[arg(long, value_name = "DIR", env = "GUARD_DATA_DIR", default_value = "../shared/data")]
     data: PathBuf,
+    /// The folder of the peers' scripts
+    #[arg(long, value_name = "DIR", default_value = "../shared/bench")]
+    peers: PathBuf,
+    /// Threads that each side computes with
+    #[arg(long, value_name = "N", default_value_t = 2, value_parser = clap::value_parser!(u32).range(1..))]
+    threads: u32,
     /// How often each side runs
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     runs: u32,
 }
 
-/// Runs a benchmark and prints a table; `target/bench/NAME.json` has every run.
+/// Runs a benchmark and prints a table, which `target/bench/NAME.md` has as well; `target/bench/NAME.json` has every run.
+/// Both are written after each case. A case that fails does not keep the others from running.
 pub fn bench(workspace: &Workspace, arguments: &BenchArguments) -> Result<()> {
     setup::setup(workspace, false)?;
-    let BenchArguments { benchmark, case, python, data, runs } = arguments;
+    let BenchArguments { benchmark, case, python, data, peers, threads, runs } = arguments;
+    let peers = workspace.root.join(peers);
     let data = workspace.root.join(data);
     let data = data.canonicalize().with_context(|| format!("no image sets in `{}`", data.display()))?;
     let known = BENCHMARKS.iter().find(|(name, _)| name == benchmark).map_or(&[][..], |(_, cases)| cases);
@@ -54,26 +85,45 @@ pub fn bench(workspace: &Workspace, arguments: &BenchArguments) -> Result<()> {
     };
     let ours = built(workspace, benchmark)?;
     let script = workspace.root.join("tests/benches").join(format!("{benchmark}.py"));
-    let mut results = Vec::new();
-    println!(
-        "| case | unit | ours | peer | ratio (lowest–highest) | peak MiB, ours / peer |\n|---|---|---|---|---|---|"
-    );
+    let folder = workspace.root.join("target/bench");
+    fs::create_dir_all(&folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
+    let (mut table, mut results, mut failed) = (format!("{HEAD}\n"), Vec::new(), Vec::new());
+    println!("{HEAD}");
     for case in cases {
         let mut pairs = Vec::new();
+        let side = |program: &Path, script: Option<&Path>| {
+            run(
+                Command::new(program).args(script).arg(case).args([&data, &peers]).arg(threads.to_string()),
+                case,
+            )
+        };
         for _ in 0..*runs {
-            let ours = run(Command::new(&ours).arg(case).arg(&data), case)?;
-            let peer = run(Command::new(python).arg(&script).arg(case).arg(&data), case)?;
-            pairs.push((ours, peer));
+            match (side(&ours, None), side(python, Some(&script))) {
+                (Ok(ours), Ok(peer)) => pairs.push((ours, peer)),
+                (Err(error), _) | (_, Err(error)) => {
+                    eprintln!("{error:#}");
+                    failed.push(case);
+                    break;
+                }
+            }
         }
-        println!("{}", line(case, &pairs)?);
+        if let Ok(line) = line(case, &pairs) {
+            println!("{line}");
+            table += &format!("{line}\n");
+        }
         let runs: Vec<Value> =
             pairs.into_iter().map(|(ours, peer)| json!({ "ours": ours, "peer": peer })).collect();
         results.push(json!({ "case": case, "runs": runs }));
+        let json = format!("{:#}\n", Value::Array(results.clone()));
+        for (extension, text) in [("json", &json), ("md", &table)] {
+            let path = folder.join(format!("{benchmark}.{extension}"));
+            fs::write(&path, text).with_context(|| format!("cannot write `{}`", path.display()))?;
+        }
     }
-    let path = workspace.root.join("target/bench").join(format!("{benchmark}.json"));
-    fs::create_dir_all(path.parent().unwrap_or(&path))?;
-    fs::write(&path, format!("{:#}\n", Value::Array(results)))
-        .with_context(|| format!("cannot write `{}`", path.display()))
+    if !failed.is_empty() {
+        bail!("{} failed: see above", failed.join(", "));
+    }
+    Ok(())
 }
 
 /// Builds our program of a benchmark and tells where it is.
@@ -109,28 +159,39 @@ fn run(command: &mut Command, case: &str) -> Result<Value> {
 
 /// The table's line of one case.
 fn line(case: &str, pairs: &[(Value, Value)]) -> Result<String> {
-    let values = |pick: &dyn Fn(&(Value, Value)) -> Option<f64>| -> Result<Vec<f64>> {
+    let sorted = |pick: &dyn Fn(&(Value, Value)) -> Option<f64>| -> Result<Vec<f64>> {
         let mut values =
             pairs.iter().map(pick).collect::<Option<Vec<f64>>>().context("a figure is missing")?;
         values.sort_by(f64::total_cmp);
+        if values.is_empty() {
+            bail!("nothing was measured");
+        }
         Ok(values)
     };
-    let ours = values(&|(ours, _)| ours["rate"].as_f64())?;
-    let peer = values(&|(_, peer)| peer["rate"].as_f64())?;
-    let ratios = values(&|(ours, peer)| Some(ours["rate"].as_f64()? / peer["rate"].as_f64()?))?;
-    let memory = |side: usize| {
-        values(&|pair| [&pair.0, &pair.1][side]["peak_mib"].as_f64()).map(|values| median(&values))
+    let (figure, unit) = match pairs.first().and_then(|(ours, _)| ours["unit"].as_str()) {
+        Some(unit) => ("rate", unit),
+        None => ("ms", "ms"),
     };
-    let unit = pairs[0].0["unit"].as_str().unwrap_or_default();
+    let speed = |side: &Value| side["rate"].as_f64().or(Some(1.0 / side["ms"].as_f64()?));
+    let ours = sorted(&|(ours, _)| ours[figure].as_f64())?;
+    let peer = sorted(&|(_, peer)| peer[figure].as_f64())?;
+    let ratios = sorted(&|(ours, peer)| Some(speed(ours)? / speed(peer)?))?;
+    let ours_peak = sorted(&|(ours, _)| ours["peak_mib"].as_f64())?;
+    let peer_peak = sorted(&|(_, peer)| peer["peak_mib"].as_f64())?;
+    // The least disturbed measurement of the passes.
+    let floor = sorted(&|(ours, _)| ours["floor_ms"].as_f64())
+        .map_or("–".into(), |floor| format!("{:.0}", floor[0]));
+    let right = |(ours, peer): &(Value, Value)| Some((ours["correct"].as_i64()?, peer["correct"].as_i64()?));
+    let right = pairs.first().and_then(right).map_or("–".into(), |(ours, peer)| format!("{ours} / {peer}"));
     Ok(format!(
-        "| {case} | {unit} | {:.0} | {:.0} | {:.2} ({:.2}–{:.2}) | {:.0} / {:.0} |",
+        "| {case} | {unit} | {:.0} | {:.0} | {:.2} ({:.2}–{:.2}) | {floor} | {right} | {:.0} / {:.0} |",
         median(&ours),
         median(&peer),
         median(&ratios),
         ratios[0],
         ratios[ratios.len() - 1],
-        memory(0)?,
-        memory(1)?,
+        median(&ours_peak),
+        median(&peer_peak),
     ))
 }
 
@@ -147,8 +208,20 @@ mod tests {
     fn a_line_has_medians_and_the_ratios_of_neighbours() {
         let side = |rate: f64| json!({ "rate": rate, "unit": "images/s", "peak_mib": 100.0 });
         let pairs = [(side(10.0), side(5.0)), (side(30.0), side(10.0)), (side(20.0), side(20.0))];
-        assert_eq!(line("x", &pairs).unwrap(), "| x | images/s | 20 | 10 | 2.00 (1.00–3.00) | 100 / 100 |");
+        assert_eq!(
+            line("x", &pairs).unwrap(),
+            "| x | images/s | 20 | 10 | 2.00 (1.00–3.00) | – | – | 100 / 100 |"
+        );
         assert!(line("x", &[(json!({}), side(1.0))]).is_err());
+        assert!(line("x", &[]).is_err());
+    }
+
+    #[test]
+    fn fewer_milliseconds_are_a_higher_ratio() {
+        let ours = json!({ "ms": 50.0, "peak_mib": 10.0, "floor_ms": 40.0, "correct": 7 });
+        let peer = json!({ "ms": 100.0, "peak_mib": 20.0, "correct": 8 });
+        let expected = "| x | ms | 50 | 100 | 2.00 (2.00–2.00) | 40 | 7 / 8 | 10 / 20 |";
+        assert_eq!(line("x", &[(ours, peer)]).unwrap(), expected);
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl NetworkSource for Surrogates {
         };
         // What is done to a copy stays with whoever asked for it.
         let copy = model.copy(model.parameters()[0].kind(), false);
-        Ok(OwnedNetwork::new(EvalOnly::of(&copy)?))
+        Ok(OwnedNetwork::new(EvalOnly::new(copy.for_inference()?)))
     }
 }
 

@@ -74,6 +74,8 @@ mod tests {
         wanted.training.regularizers.push(RegularizerUse {
             method: "curvature".into(),
             weight: 1.0,
+            warmup: 0.0,
+            initial_weight: 0.0,
             options: serde_json::Map::new(),
         });
         assert!(found.check(&wanted).unwrap_err().message.contains("`training.regularizers` = []"));

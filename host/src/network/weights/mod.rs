@@ -52,7 +52,7 @@ impl Model {
         let program = spec.program()?;
         let fitted = read(path).and_then(|contents| matching::fit(&program, contents, device));
         let matching::Fitted { parameters, buffers } = fitted.map_err(|error| in_file(error, path))?;
-        Self::new(spec, program, parameters, buffers)
+        Ok(Self::new(spec, program, parameters, buffers)?.stored_as_computed())
     }
 
     /// Writes all tensors, whole or not at all, as [`write_tensors`] does.
