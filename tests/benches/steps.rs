@@ -11,7 +11,7 @@ use guard_host::{
     network::{Model, NetworkSpec},
     plugin::Context,
     random::Streams,
-    recipe::{Adam, Augmentations, Data, Optimizer, Schedule, Sgd, Training},
+    recipe::{Adam, Augmentations, Data, FirstImages, Optimizer, Schedule, Sgd, Training},
     run::Observer,
 };
 use guard_sdk::{
@@ -215,6 +215,7 @@ fn recover() -> Result<Measured> {
         needs: &needs,
         spec: teacher.spec(),
         teacher: Some(&teacher),
+        experts: None,
         split: &split,
         loss: &loss,
         streams: Streams::new(2),
@@ -223,6 +224,7 @@ fn recover() -> Result<Measured> {
     let adam = Adam { learning_rate: 0.25, betas: [0.5, 0.9], ..Adam::default() };
     let distiller = Distiller {
         room: &room,
+        start: FirstImages::Made(needs.start),
         iterations: STEPS as u64 + 1,
         optimizer: Optimizer::Adam(adam),
         schedule: Schedule::Cosine,
