@@ -5,7 +5,7 @@ use crate::engine::rounded;
 use std::fmt::Write;
 
 /// The drawing's size, and that of the field inside its margins.
-const SIZE: (f64, f64) = (560.0, 300.0);
+const SIZE: (f64, f64) = (575.0, 290.0);
 const FIELD: (f64, f64) = (500.0, 240.0);
 const LEFT: f64 = 45.0;
 const TOP: f64 = 12.0;
