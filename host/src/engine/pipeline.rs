@@ -111,13 +111,7 @@ impl VariantRun<'_> {
             let logits = self.relabel(&set.images, teacher.as_ref())?;
             self.write_set(&folder.join("distilled"), distill, &set, logits.as_ref())?;
             for number in 0..self.variant.recipe.student.count as u64 {
-                let student = self.student(
-                    &folder,
-                    number,
-                    &set,
-                    logits.as_ref(),
-                    teacher.as_ref(),
-                )?;
+                let student = self.student(&folder, number, &set, logits.as_ref(), teacher.as_ref())?;
                 let evaluation = self.evaluate(&student, &format!("evaluate student {}", number + 1))?;
                 results.students.push(StudentResult { number, evaluation });
             }
@@ -195,8 +189,13 @@ impl VariantRun<'_> {
         };
         let place = recipe.experts.folder.clone().unwrap_or_else(|| folder.join("experts"));
         let experts = ExpertFolder::prepare(&place, &manifest)?;
-        let trainer =
-            ExpertTrainer { split: &data.train, held_out: &data.test, loss, streams: streams.clone(), observer: &log };
+        let trainer = ExpertTrainer {
+            split: &data.train,
+            held_out: &data.test,
+            loss,
+            streams: streams.clone(),
+            observer: &log,
+        };
         let count = recipe.experts.count as u64;
         let trained = trainer.run(&experts, count, &self.context("experts", &streams, &log))?;
         log.finish(&format!("{count} of {} epochs, {trained} trained now", recipe.experts.epochs))?;

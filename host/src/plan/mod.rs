@@ -11,8 +11,8 @@ use crate::{
     plugin::{Context, Plugins, Silent},
     random::Streams,
     recipe::{
-        AttackUse, Document, FirstImages, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse,
-        Schedule, Variant,
+        AttackUse, Document, FirstImages, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe,
+        RegularizerUse, Schedule, Variant,
     },
 };
 use guard_sdk::{
