@@ -85,7 +85,8 @@ fn mtt_keeps_its_experts_uses_them_again_and_hands_labels_and_learning_rate_to_s
     assert_eq!(told["accuracies"][1].as_array().unwrap().len(), 3);
 
     // Experts of another training are not taken for these.
-    let regularized = recipe(MTT).replace("[experts]", "[[training.regularizers]]\nuse = \"curvature\"\n[experts]");
+    let regularized =
+        recipe(MTT).replace("[experts]", "[[training.regularizers]]\nuse = \"curvature\"\n[experts]");
     fs::write(here.path("recipe.toml"), regularized).unwrap();
     let error = here.fails(1, &["recipe.toml", "--quiet", "--out", "third"]);
     assert!(error.contains("`training.regularizers` = []"), "{error}");
@@ -100,7 +101,8 @@ fn mtt_keeps_its_experts_uses_them_again_and_hands_labels_and_learning_rate_to_s
 #[test]
 fn experts_that_are_too_short_are_told_before_anything_runs() {
     let here = Here::new();
-    fs::write(here.path("recipe.toml"), recipe(&MTT.replace("max_start_epoch = 2", "max_start_epoch = 3"))).unwrap();
+    fs::write(here.path("recipe.toml"), recipe(&MTT.replace("max_start_epoch = 2", "max_start_epoch = 3")))
+        .unwrap();
     let error = here.fails(2, &["recipe.toml", "--dry-run"]);
     assert!(error.contains("it follows experts for 3 epochs, and they have 2"), "{error}");
     let missing = here.fails(2, &["experts", "info", "nowhere"]);

@@ -33,7 +33,8 @@ fn case(name: &str) -> Result<(&'static str, Value, i64)> {
         // 20 steps on all 100 images.
         "mtt20" => {
             let none = json!({ "strategy": "none" });
-            let options = json!({ "synthetic_steps": 20, "expert_epochs": 1, "max_start_epoch": 1, "augment": none });
+            let options =
+                json!({ "synthetic_steps": 20, "expert_epochs": 1, "max_start_epoch": 1, "augment": none });
             Ok(("mtt", options, 10))
         }
         "tesla20" => {
@@ -82,8 +83,16 @@ fn main() -> Result<()> {
     let folder = tempfile::tempdir().map_err(|error| Error::new(error.to_string()))?;
     let experts = experts(folder.path(), &spec)?;
     let (experts, split, loss) = (Some((&experts, 1)), &split, &loss);
-    let room =
-        Room { info, needs: &needs, spec: &spec, teacher: None, experts, split, loss, streams: streams.clone() };
+    let room = Room {
+        info,
+        needs: &needs,
+        spec: &spec,
+        teacher: None,
+        experts,
+        split,
+        loss,
+        streams: streams.clone(),
+    };
 
     let ids: Vec<u64> = (0..10 * used as u64).collect();
     let images = streams.rows(&ids, &[3, 32, 32], Distribution::Normal, Kind::Float)?;
@@ -109,11 +118,8 @@ fn experts(folder: &std::path::Path, spec: &NetworkSpec) -> Result<ExpertFolder>
     let training = Training { epochs: 1, ..Training::default() };
     let manifest = ExpertManifest { dataset: "none".into(), images: 0, network: spec.clone(), training };
     let experts = ExpertFolder::prepare(folder, &manifest)?;
-    let first: Vec<Tensor> = Model::fresh(spec, &Streams::new(1), Device::Cpu)?
-        .parameters()
-        .iter()
-        .map(Tensor::detach)
-        .collect();
+    let first: Vec<Tensor> =
+        Model::fresh(spec, &Streams::new(1), Device::Cpu)?.parameters().iter().map(Tensor::detach).collect();
     let second = first.iter().map(|tensor| tensor + tensor.randn_like() * 0.01).collect();
     experts.write(0, &[first, second], &[0.0, 0.0])?;
     Ok(experts)

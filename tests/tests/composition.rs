@@ -62,7 +62,8 @@ impl Observer for Unwatched {
 fn real() -> (Tensor, Tensor) {
     let count = CLASSES * REAL_PER_CLASS;
     let images = Streams::new(31).uniform("real", &[count, 3, 8, 8], Kind::Float).unwrap();
-    let labels = Tensor::arange(count, (Kind::Int64, Device::Cpu)).divide_scalar_mode(REAL_PER_CLASS, "floor");
+    let labels =
+        Tensor::arange(count, (Kind::Int64, Device::Cpu)).divide_scalar_mode(REAL_PER_CLASS, "floor");
     (images, labels)
 }
 
@@ -158,7 +159,8 @@ fn training_by_hand(regularizer: &str, model: &Model) -> Vec<Vec<Tensor>> {
         let clean = now.train_logits(&images, Space::Pixels).unwrap();
         let loss = loss_by_hand(regularizer, &now, &clean, &images, &labels);
         let steps = gradients(&loss, now.parameters(), false);
-        let moved = now.parameters().iter().zip(&steps).map(|(was, step)| was.detach() - step * TRAINING_RATE);
+        let moved =
+            now.parameters().iter().zip(&steps).map(|(was, step)| was.detach() - step * TRAINING_RATE);
         snapshots.push(leaves(&moved.collect::<Vec<_>>()));
     }
     snapshots
@@ -259,9 +261,7 @@ impl<'a> Case<'a> {
             }
             assert_eq!(found_steps.len(), steps.len());
             let moved = images.detach() - &steps[0] * IMAGE_RATE;
-            objective
-                .after_step(&context, &Synthetic { images: &moved, ..set }, &Lab::lend(&lab))
-                .unwrap();
+            objective.after_step(&context, &Synthetic { images: &moved, ..set }, &Lab::lend(&lab)).unwrap();
             learn_by_hand(iteration, &moved, &labels);
             images = moved;
         }
@@ -519,8 +519,10 @@ fn a_training_loss_of_other_weights_gives_other_gradients() -> Result<()> {
     for regularizer in &REGULARIZERS[1..] {
         let case = Case::new(&bench, regularizer);
         let penalty = penalty_by_hand(regularizer, &model, &pixels, &labels);
-        let norm: Tensor =
-            gradients(&penalty, model.parameters(), false).iter().map(|step| step.square().sum(Kind::Float)).sum();
+        let norm: Tensor = gradients(&penalty, model.parameters(), false)
+            .iter()
+            .map(|step| step.square().sum(Kind::Float))
+            .sum();
         assert!(norm.double_value(&[]) > 1e-6, "{}", case.regularizer);
     }
     Ok(())

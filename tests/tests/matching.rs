@@ -27,7 +27,7 @@ impl DoubleLab {
 
     fn network(&self, number: u64) -> Result<OwnedNetwork> {
         let streams = Streams::new(41).numbered(number);
-        let model = Model::fresh(&spec(self.norm.clone()), &streams, Device::Cpu)?;
+        let model = Model::fresh(&spec(self.norm), &streams, Device::Cpu)?;
         Ok(OwnedNetwork::new(model.copy(Kind::Double, true).committing()))
     }
 }
@@ -197,9 +197,10 @@ fn tesla_is_mtt_where_there_is_one_step() {
         let (mtt, full) = value(&bench, "mtt", &options(steps), &lab, &set);
         let (tesla, constant) = value(&bench, "tesla", &options(steps), &lab, &set);
         assert!((mtt - tesla).abs() < 1e-12, "{mtt} {tesla}");
-        let off = full.iter().zip(&constant).map(|(full, constant)| {
-            ((full - constant).norm() / full.norm()).double_value(&[])
-        });
+        let off = full
+            .iter()
+            .zip(&constant)
+            .map(|(full, constant)| ((full - constant).norm() / full.norm()).double_value(&[]));
         off.fold(0.0, f64::max)
     };
     assert!(largest(1) < 1e-10);

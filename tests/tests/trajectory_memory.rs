@@ -85,7 +85,8 @@ fn measure(name: &str, steps: u64) -> u64 {
     let options = json!({ "synthetic_steps": steps, "expert_epochs": 1, "max_start_epoch": 1 });
     let mut objective = bench.objective(name, options).unwrap();
     let needs = objective.needs(&bench.context()).unwrap();
-    let nothing = Split::in_memory(&Tensor::zeros([0, 3, 16, 16], (Kind::Float, Device::Cpu)), vec![]).unwrap();
+    let nothing =
+        Split::in_memory(&Tensor::zeros([0, 3, 16, 16], (Kind::Float, Device::Cpu)), vec![]).unwrap();
     let loss = TrainingLoss::new(1.0, 0.0, Vec::new());
     let info = LabInfo { classes: 4, images_per_class: 8, image: spec.input, real_images: vec![0; 4] };
     let (split, loss, streams) = (&nothing, &loss, Streams::new(2));

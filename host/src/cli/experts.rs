@@ -68,7 +68,11 @@ impl Found {
         let regularizers: Vec<&str> =
             manifest.training.regularizers.iter().map(|each| each.method.as_str()).collect();
         let mut text = String::new();
-        let _ = writeln!(text, "{count} experts of {epochs} epochs on {} images of {}", manifest.images, manifest.dataset);
+        let _ = writeln!(
+            text,
+            "{count} experts of {epochs} epochs on {} images of {}",
+            manifest.images, manifest.dataset
+        );
         let _ = writeln!(text, "network: {network}");
         let with = if regularizers.is_empty() { "none".to_string() } else { regularizers.join(", ") };
         let _ = writeln!(text, "regularizers: {with}");
@@ -80,8 +84,9 @@ impl Found {
             for snapshot in 0..self.experts.snapshots() as usize {
                 let all: Vec<f64> = self.accuracies.iter().map(|each| 100.0 * each[snapshot]).collect();
                 let mean = all.iter().sum::<f64>() / all.len() as f64;
-                let (least, greatest) =
-                    all.iter().fold((f64::MAX, f64::MIN), |(low, high), &each| (low.min(each), high.max(each)));
+                let (least, greatest) = all
+                    .iter()
+                    .fold((f64::MAX, f64::MIN), |(low, high), &each| (low.min(each), high.max(each)));
                 let figures = [mean, least, greatest].map(|figure| format!("{figure:.1}"));
                 table.add_row([vec![snapshot.to_string()], figures.to_vec()].concat());
             }

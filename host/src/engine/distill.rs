@@ -372,7 +372,8 @@ fn in_order_of_ids(groups: Vec<(Vec<u64>, SyntheticSet)>) -> SyntheticSet {
         let order = order.to_device(tensors.first().map_or(Device::Cpu, |tensor| tensor.device()));
         Tensor::cat(&tensors, 0).index_select(0, &order)
     };
-    let of_all = |part: fn(&SyntheticSet) -> &Tensor| ordered(groups.iter().map(|(_, set)| part(set)).collect());
+    let of_all =
+        |part: fn(&SyntheticSet) -> &Tensor| ordered(groups.iter().map(|(_, set)| part(set)).collect());
     let soft_labels: Vec<&Tensor> = groups.iter().filter_map(|(_, set)| set.soft_labels.as_ref()).collect();
     SyntheticSet {
         images: of_all(|set| &set.images),

@@ -3,8 +3,7 @@
 use super::lab::{HostLab, Room};
 use crate::{network::weights::read_tensors, plugin::Context, random::Streams, recipe::FirstImages};
 use guard_sdk::{
-    Error, Kind, Result, Space, Tensor, network::channel_values, objective::Start,
-    services::Distribution,
+    Error, Kind, Result, Space, Tensor, network::channel_values, objective::Start, services::Distribution,
 };
 use std::path::Path;
 
@@ -95,8 +94,7 @@ mod tests {
     #[test]
     fn a_given_set_gives_the_first_images_of_each_class_in_order() {
         let folder = tempfile::tempdir().unwrap();
-        let images =
-            (Tensor::arange(5, (Kind::Float, guard_sdk::Device::Cpu)) / 10.0).reshape([5, 1, 1, 1]);
+        let images = (Tensor::arange(5, (Kind::Float, guard_sdk::Device::Cpu)) / 10.0).reshape([5, 1, 1, 1]);
         let labels = Tensor::from_slice(&[1i64, 0, 1, 0, 1]);
         let named = [("images".to_string(), images), ("labels".to_string(), labels)];
         write_tensors(&folder.path().join("distilled.safetensors"), &named).unwrap();

@@ -249,8 +249,13 @@ impl VariantRun<'_> {
         };
         let place = recipe.experts.folder.clone().unwrap_or_else(|| folder.join("experts"));
         let experts = ExpertFolder::prepare(&place, &manifest)?;
-        let trainer =
-            ExpertTrainer { split: &data.train, held_out: &data.test, loss, streams: streams.clone(), observer: &log };
+        let trainer = ExpertTrainer {
+            split: &data.train,
+            held_out: &data.test,
+            loss,
+            streams: streams.clone(),
+            observer: &log,
+        };
         let count = recipe.experts.count as u64;
         let trained = trainer.run(&experts, count, &self.context("experts", &streams, &log))?;
         log.finish(&format!("{count} of {} epochs, {trained} trained now", recipe.experts.epochs))?;

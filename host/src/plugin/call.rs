@@ -398,8 +398,7 @@ fn wrong_initial(initial: &Initial, info: &LabInfo) -> Option<String> {
 
 fn wrong_shapes(gradients: &[Tensor], synthetic: &Synthetic) -> Option<String> {
     let learnables = synthetic.learnables.iter().map(|(_, tensor)| *tensor);
-    let learned =
-        std::iter::once(synthetic.images).chain(synthetic.soft_labels).chain(learnables);
+    let learned = std::iter::once(synthetic.images).chain(synthetic.soft_labels).chain(learnables);
     let expected: Vec<_> = learned.map(Tensor::size).collect();
     let found: Vec<_> = gradients.iter().map(Tensor::size).collect();
     (expected != found).then(|| format!("gradients of shapes {found:?}, not {expected:?}"))

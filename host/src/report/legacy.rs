@@ -189,7 +189,8 @@ fn is_random_for(random: &Recipe, recipe: &Recipe) -> bool {
     let name = drawn.objective.rsplit('/').next();
     name == Some("random")
         && drawn.images_per_class == distilled.images_per_class
-        && (&random.student, &random.students, &random.relabel) == (&recipe.student, &recipe.students, &recipe.relabel)
+        && (&random.student, &random.students, &random.relabel)
+            == (&recipe.student, &recipe.students, &recipe.relabel)
 }
 
 impl Legacy {

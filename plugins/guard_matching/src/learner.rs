@@ -103,7 +103,8 @@ impl Learner {
         no_grad(|| -> Result<()> {
             for (name, mut tensor) in tensors.parameters.into_iter().chain(tensors.buffers) {
                 let saved = state.tensors.iter().find(|(saved, _)| *saved == name);
-                let (_, saved) = saved.ok_or_else(|| Error::new(format!("the state has no tensor `{name}`")))?;
+                let (_, saved) =
+                    saved.ok_or_else(|| Error::new(format!("the state has no tensor `{name}`")))?;
                 tensor.f_copy_(saved)?;
             }
             Ok(())

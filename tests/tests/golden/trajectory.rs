@@ -107,7 +107,8 @@ impl Case {
         let flat = |tensors: &[Tensor]| {
             Tensor::cat(&tensors.iter().map(|tensor| tensor.reshape(-1)).collect::<Vec<_>>(), 0)
         };
-        let (start, target) = (flat(self.start.parameters()).detach(), flat(self.target.parameters()).detach());
+        let (start, target) =
+            (flat(self.start.parameters()).detach(), flat(self.target.parameters()).detach());
         let rate = Tensor::from(self.learning_rate).to_kind(start.kind());
         let mut parameters: Vec<Tensor> = self.start.parameters().iter().map(Tensor::detach).collect();
         let mut sum = start.zeros_like();
@@ -129,7 +130,8 @@ impl Case {
                 .collect();
         }
         let reached = &start - &sum * &rate;
-        let loss = (&reached - &target).square().sum(None::<Kind>) / (&start - &target).square().sum(None::<Kind>);
+        let loss =
+            (&reached - &target).square().sum(None::<Kind>) / (&start - &target).square().sum(None::<Kind>);
         Ok((reached.detach(), grad(&loss, &[&self.images], Graph::Free)?.remove(0)))
     }
 }

@@ -55,7 +55,8 @@ impl Mapped {
     /// If the file has no such tensor.
     pub fn tensor(&self, name: &str) -> Result<Tensor> {
         let found = self.metadata.info(name);
-        let found = found.ok_or_else(|| Error::with_code("weights", format!("there is no tensor `{name}`")))?;
+        let found =
+            found.ok_or_else(|| Error::with_code("weights", format!("there is no tensor `{name}`")))?;
         let kind = match found.dtype {
             Dtype::F32 => Kind::Float,
             Dtype::F64 => Kind::Double,
