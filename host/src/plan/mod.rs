@@ -334,13 +334,13 @@ impl Checker<'_> {
             let from_data = own.is_none();
             let (mean, std) = own.unwrap_or((spec.mean.clone(), spec.std.clone()));
             let spec = NetworkSpec { mean, std, ..spec };
-            let plan = spec.program().map_err(|error| (at.clone(), error)).and_then(|_| {
-                let plan = SurrogatePlan::new(name, &given.weights, spec, from_data);
-                plan.map_err(|error| (child(&at, "weights"), error))
-            });
-            match plan {
+            if let Err(error) = spec.program() {
+                self.refuse(&at, error);
+                continue;
+            }
+            match SurrogatePlan::new(name, &given.weights, spec, from_data) {
                 Ok(plan) => plans.push(plan),
-                Err((place, error)) => self.refuse(&place, error),
+                Err(error) => self.refuse(&child(&at, "weights"), error),
             }
         }
         plans
