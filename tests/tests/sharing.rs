@@ -84,7 +84,7 @@ fn the_clean_pass_is_made_once_for_the_cross_entropy_and_all_regularizers() {
     let network = Counting::new(&examples);
     let own: usize = regularizers("running").iter().map(|(.., passes)| passes).sum();
     for weight in [1.0, 0.0] {
-        let _ = loss(&bench, weight, "running")
+        let _total = loss(&bench, weight, "running")
             .at(&bench.context(), &Network::lend(&network), &examples.batch())
             .unwrap();
         assert_eq!(network.taken(), 1 + own, "cross-entropy of weight {weight}");
@@ -105,13 +105,13 @@ fn a_pass_of_the_host_is_taken_over_in_the_modes_that_it_stands_for() {
         network.taken();
         bench.plugins.sharing().during(passes, || {
             for _ in 0..2 {
-                let _ = regularizer.penalty(&bench.context(), &lent, &batch).unwrap();
+                let _penalty = regularizer.penalty(&bench.context(), &lent, &batch).unwrap();
             }
         });
         assert_eq!(network.taken(), expected, "{modes:?}");
     }
     // Nobody shares any more.
-    let _ = regularizer.penalty(&bench.context(), &lent, &batch).unwrap();
+    let _penalty = regularizer.penalty(&bench.context(), &lent, &batch).unwrap();
     assert_eq!(network.taken(), 1);
 }
 
