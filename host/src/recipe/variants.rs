@@ -11,7 +11,7 @@ use super::explain::unknown_key;
 use super::problem::Problem;
 
 /// What a variant may say, beside its name.
-const MAY_DIFFER: [&str; 5] = ["network", "training", "distill", "relabel", "student"];
+const MAY_DIFFER: [&str; 6] = ["network", "training", "experts", "distill", "relabel", "student"];
 
 /// What all variants share.
 const SHARED: [&str; 5] = ["data", "seed", "evaluate", "plugins", "variants"];
