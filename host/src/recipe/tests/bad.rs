@@ -53,7 +53,7 @@ error: unknown key `when`
   |
 3 | when = 2024-01-01
   | ^^^^
-  = help: choose `name`, `seed`, `plugins`, `data`, `network`, `training`, `distill`, `relabel`, `student`, \
+  = help: choose `name`, `seed`, `plugins`, `data`, `network`, `training`, `experts`, `distill`, `relabel`, `student`, \
 `students`, `evaluate` or `variants`
 
 error: dates and times are not used in recipes
