@@ -172,7 +172,9 @@ fn line(case: &str, pairs: &[(Value, Value)]) -> Result<String> {
         Some(unit) => ("rate", unit),
         None => ("ms", "ms"),
     };
-    let speed = |side: &Value| side["rate"].as_f64().or(Some(1.0 / side["ms"].as_f64()?));
+    let speed = |side: &Value| {
+        side["rate"].as_f64().or_else(|| side["ms"].as_f64().map(|milliseconds| 1.0 / milliseconds))
+    };
     let ours = sorted(&|(ours, _)| ours[figure].as_f64())?;
     let peer = sorted(&|(_, peer)| peer[figure].as_f64())?;
     let ratios = sorted(&|(ours, peer)| Some(speed(ours)? / speed(peer)?))?;
