@@ -15,6 +15,19 @@ pub enum Norm {
     L2,
 }
 
+impl Norm {
+    /// The direction of steepest ascent for each gradient, `[N,C,H,W]`, of size 1 in this norm; 0 where the gradient is 0.
+    pub fn steepest(self, gradient: &Tensor) -> Tensor {
+        match self {
+            Norm::Linf => gradient.sign(),
+            Norm::L2 => {
+                let norm = norm_each(gradient);
+                gradient / per_image(&norm.where_self(&norm.gt(0.0), &norm.ones_like()))
+            }
+        }
+    }
+}
+
 /// How far an attack may go: a norm and ε in pixel units (pixels in [0,1]).
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Budget {

@@ -46,12 +46,17 @@ pub enum StatisticsFrom {
 }
 
 impl StatisticsFrom {
+    /// The mode of such a pass.
+    pub fn mode(self) -> Mode {
+        match self {
+            StatisticsFrom::Running => Mode::Eval,
+            StatisticsFrom::Batch => Mode::Train,
+        }
+    }
+
     /// A pass on inputs in `space` that returns logits; the running statistics of a lent network stay as they are.
     pub fn pass(self, space: Space) -> Pass {
-        match self {
-            StatisticsFrom::Running => Pass::new(space),
-            StatisticsFrom::Batch => Pass::new(space).train(),
-        }
+        Pass { mode: self.mode(), ..Pass::new(space) }
     }
 }
 

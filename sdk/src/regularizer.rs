@@ -36,7 +36,12 @@ pub trait Regularizer: Method {
     /// the images (distillation). The weight is the recipe's and is applied by the host.
     ///
     /// The network is in eval mode, after the step's train-mode forward has updated its running statistics; they must
-    /// stay as they are. The value is a mean over examples and depends on the batch size in no other way.
+    /// stay as they are. A pass in train mode ([`Pass::train`](crate::Pass::train)) uses the batch's statistics and leaves
+    /// the running ones alone: what trains a network on images of the method's own needs it, for weights that are trained
+    /// against statistics which lag behind them do not fit those of an evaluation.
+    ///
+    /// Logits, losses and input gradients of the batch as it is come from [`Step::clean`], which all regularizers of a step
+    /// share. The value is a mean over examples and depends on the batch size in no other way.
     ///
     /// # Errors
     /// If the penalty is not defined for this network or batch.

@@ -1,6 +1,6 @@
 //! What the host does for a method during a call: numbers, words, and other methods of the recipe.
 
-use crate::{Batch, Budget, Error, Network, Result};
+use crate::{Batch, Budget, Clean, CleanRequest, Error, Network, Result};
 use tch::{Device, Kind, Tensor};
 
 /// How loud a line of the log is.
@@ -72,6 +72,10 @@ pub trait ServicesBackend {
     ) -> Result<Tensor>;
     /// See [`RegularizerHandle::penalty`].
     fn penalty(&self, key: u64, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor>;
+    /// See [`Step::clean`].
+    fn clean(&self, network: &Network, batch: &Batch, request: CleanRequest) -> Result<Clean> {
+        Clean::compute(network, batch, request)
+    }
 }
 
 /// The host's services, lent for a call.

@@ -4,11 +4,15 @@
 //! The perturbation z is a constant of the definition: it is held fixed while parameters move.
 
 use guard_curv::perturbation::{self, Direction};
-use guard_host::network::{Model, NormLayer};
+use guard_host::{
+    network::{Model, NormLayer},
+    random::{RandomSource, Streams},
+};
 use guard_sdk::{
-    Kind, Network, Pass, Result, Space, Tensor,
-    autograd::{Graph, grad, no_grad},
-    batch::norm_each,
+    Kind, Network, Pass, Result, Space, StatisticsFrom, Tensor,
+    autograd::{Graph, grad, grad_if_used, no_grad},
+    batch::{norm_each, sum_each},
+    services::{Distribution, Draw},
 };
 use guard_tests::{Bench, Examples};
 use serde_json::{Value, json};
@@ -19,9 +23,13 @@ const STEP: f64 = 1e-6;
 
 /// Losses `[N]` and their gradients to the images, which lie in normalised space.
 fn losses(examples: &Examples, images: &Tensor) -> (Tensor, Tensor) {
+    losses_with(StatisticsFrom::Running, examples, images)
+}
+
+fn losses_with(statistics: StatisticsFrom, examples: &Examples, images: &Tensor) -> (Tensor, Tensor) {
     let images = images.detach().set_requires_grad(true);
-    let logits =
-        examples.model.forward(&images, Pass::new(Space::Normalised), false).expect("images that fit").logits;
+    let pass = statistics.pass(Space::Normalised);
+    let logits = examples.model.forward(&images, pass, false).expect("images that fit").logits;
     let losses = examples.batch().cross_entropy_each(&logits).expect("labels that fit");
     let gradient = grad(&losses.sum(Kind::Double), &[&images], Graph::Free).expect("a graph").remove(0);
     (losses.detach(), gradient)
@@ -67,6 +75,42 @@ fn gradient_norm(examples: &Examples, _: &Tensor) -> Tensor {
     norm_each(&gradient).mean(Kind::Double)
 }
 
+/// Of the losses with the batch's statistics; z is still that of the running ones.
+fn gradient_norm_of_batch(examples: &Examples, _: &Tensor) -> Tensor {
+    let (_, gradient) = losses_with(StatisticsFrom::Batch, examples, &normalised(examples));
+    norm_each(&gradient).mean(Kind::Double)
+}
+
+/// The Jacobian's rows one by one, weighed with the directions that the plugin draws.
+fn jacobian(examples: &Examples, _: &Tensor) -> Tensor {
+    let images = normalised(examples).set_requires_grad(true);
+    let pass = Pass::new(Space::Normalised);
+    let logits = examples.model.forward(&images, pass, false).expect("images that fit").logits;
+    let classes = logits.size()[1];
+    let rows: Vec<Tensor> = (0..classes)
+        .map(|class| {
+            grad(&logits.select(1, class).sum(Kind::Double), &[&images], Graph::Keep).expect("a graph")
+        })
+        .map(|mut row| row.remove(0))
+        .collect();
+    // [K,N,C,H,W]
+    let rows = Tensor::stack(&rows, 0);
+    let projected = |draw: u64| {
+        let (ids, shape) = (&examples.ids[..], &[classes][..]);
+        let (distribution, kind) = (Distribution::Normal, Kind::Double);
+        let drawn = Draw { stream: "projection", draw, ids, shape, distribution, kind };
+        let normal = Streams::new(5).random("jacobian", 0, &drawn).expect("a shape that libtorch takes");
+        let unit = &normal / normal.norm_scalaropt_dim(2.0, -1, true);
+        let row = (&rows * unit.transpose(0, 1).reshape([classes, -1, 1, 1, 1])).sum_dim_intlist(
+            0,
+            false,
+            Kind::Double,
+        );
+        sum_each(&row.square())
+    };
+    (projected(0) + projected(1) + projected(2)).mean(Kind::Double) * (classes as f64 / 3.0)
+}
+
 /// A regularizer, its options, the direction of its z, and what it is to compute.
 fn definitions() -> Vec<(&'static str, Value, Direction, Definition)> {
     let gradient = Direction::Gradient;
@@ -81,6 +125,8 @@ fn definitions() -> Vec<(&'static str, Value, Direction, Definition)> {
         ),
         ("curvature", json!({ "form": "loss-difference", "radius": RADIUS }), gradient, loss_difference),
         ("gradient-norm", json!({}), gradient, gradient_norm),
+        ("gradient-norm", json!({ "statistics": "batch" }), gradient, gradient_norm_of_batch),
+        ("jacobian", json!({ "projections": 3 }), gradient, jacobian),
     ]
 }
 
@@ -145,7 +191,13 @@ fn values_and_derivatives_are_those_of_the_definitions() {
             assert!(off < 1e-12, "{name} {options}: {penalty} is off by {off}");
 
             let parameters: Vec<&Tensor> = examples.model.parameters().iter().collect();
-            let gradients = grad(&penalty, &parameters, Graph::Free).unwrap();
+            // The Jacobian does not depend on the last bias.
+            let gradients = grad_if_used(&penalty, &parameters, Graph::Free).unwrap();
+            let gradients: Vec<Tensor> = gradients
+                .into_iter()
+                .zip(&parameters)
+                .map(|(gradient, parameter)| gradient.unwrap_or_else(|| parameter.zeros_like()))
+                .collect();
             let largest =
                 gradients.iter().map(|gradient| gradient.abs().max().double_value(&[])).fold(0.0, f64::max);
             for (position, directions) in directions(&examples.model).iter().enumerate() {
@@ -190,7 +242,12 @@ fn the_mean_over_two_parts_is_the_value_of_the_whole() {
     let bench = Bench::new(&["guard_curv"]);
     for layer in [NormLayer::Instance, NormLayer::Batch] {
         let whole = Examples::with_norm(layer, Kind::Double, 6);
-        for (name, options, ..) in definitions() {
+        let linearity = json!({ "threat": { "norm": "linf", "epsilon": "8/255" } });
+        let of_example = |options: &Value| options["statistics"] != "batch";
+        let steps = json!({ "radius": RADIUS, "steps": 3, "space": "pixels" });
+        let more = [("curvature", steps), ("local-linearity", linearity)];
+        let all = definitions().into_iter().map(|(name, options, ..)| (name, options)).chain(more);
+        for (name, options) in all.filter(|(_, options)| of_example(options)) {
             let value =
                 |examples: &Examples| penalty(&bench, name, &options, examples).unwrap().double_value(&[]);
             // Of unequal size, so that a mean of means would be seen.
@@ -198,4 +255,76 @@ fn the_mean_over_two_parts_is_the_value_of_the_whole() {
             assert!((mean / value(&whole) - 1.0).abs() < 1e-12, "{name} {options}, {layer:?}: {mean}");
         }
     }
+}
+
+/// The penalty of `local-linearity` after a search of one step, in pixels.
+fn local_linearity(examples: &Examples, change: Option<&Tensor>, weight: f64) -> (Tensor, Tensor) {
+    let std = guard_sdk::network::channel_values(&[0.2, 0.25, 0.3], &examples.images);
+    let images = &examples.images;
+    let at = |pixels: &Tensor| {
+        let (losses, gradient) = losses(examples, &Network::lend(&examples.model).normalise(pixels));
+        (losses, gradient / &std)
+    };
+    let (clean, slope) = at(images);
+    let change = change.map(Tensor::shallow_clone).unwrap_or_else(|| {
+        let (ids, shape) = (&examples.ids[..], &images.size()[1..]);
+        let (distribution, kind) = (Distribution::Uniform, Kind::Double);
+        let drawn = Draw { stream: "start", draw: 0, ids, shape, distribution, kind };
+        let cube = Streams::new(5).random("local-linearity", 0, &drawn).expect("a shape") * 2.0 - 1.0;
+        let budget = guard_sdk::Budget { norm: guard_sdk::Norm::Linf, epsilon: 0.05 };
+        let start = budget.project(&(images + cube * 0.05), images);
+        let (moved, gradient) = at(&start);
+        let side = (moved - &clean - sum_each(&((&start - images) * &slope))).sign();
+        let ascent = (gradient - &slope) * guard_sdk::batch::per_image(&side);
+        budget.project(&(&start + ascent.sign() * 0.025), images) - images
+    });
+    let tangent = sum_each(&(&change * &slope));
+    let distance = (at(&(images + &change)).0 - clean - &tangent).abs();
+    ((distance + tangent.abs() * weight).mean(Kind::Double), change)
+}
+
+#[test]
+fn local_linearity_is_the_distance_from_the_tangent_where_the_search_ended() {
+    let bench = Bench::new(&["guard_curv"]);
+    for layer in [NormLayer::Instance, NormLayer::Batch] {
+        let examples = Examples::with_norm(layer, Kind::Double, 4);
+        let threat = json!({ "norm": "linf", "epsilon": 0.05 });
+        let options = json!({ "threat": threat, "steps": 1, "gradient_weight": 2.0 });
+        let penalty = penalty(&bench, "local-linearity", &options, &examples).unwrap();
+        let (defined, change) = local_linearity(&examples, None, 2.0);
+        let off = (penalty.double_value(&[]) / defined.double_value(&[]) - 1.0).abs();
+        assert!(off < 1e-10, "{layer:?}: {penalty}, not {defined}");
+
+        let parameters: Vec<&Tensor> = examples.model.parameters().iter().collect();
+        let gradients = grad(&penalty, &parameters, Graph::Free).unwrap();
+        let largest = gradients.iter().map(|each| each.abs().max().double_value(&[])).fold(0.0, f64::max);
+        for (gradient, directions) in gradients.iter().zip(directions(&examples.model)) {
+            let value = |moved: &Examples| local_linearity(moved, Some(&change), 2.0).0.double_value(&[]);
+            let difference = difference(&examples, &directions, value);
+            let position = directions.iter().position(|each| each.abs().max().double_value(&[]) > 0.0);
+            let direction = &directions[position.expect("one direction is not 0")];
+            let derivative = (gradient * direction).sum(Kind::Double).double_value(&[]);
+            assert!(
+                (difference - derivative).abs() / largest < 1e-6,
+                "{derivative}, by differences {difference}"
+            );
+        }
+    }
+}
+
+#[test]
+fn many_projections_estimate_the_whole_jacobian() {
+    let bench = Bench::new(&["guard_curv"]);
+    let examples = Examples::new(Kind::Double, 8);
+    let images = normalised(&examples).set_requires_grad(true);
+    let logits = examples.model.forward(&images, Pass::new(Space::Normalised), false).unwrap().logits;
+    let square = |class: i64| {
+        let row =
+            grad(&logits.select(1, class).sum(Kind::Double), &[&images], Graph::Keep).unwrap().remove(0);
+        sum_each(&row.square()).mean(Kind::Double).double_value(&[])
+    };
+    let whole: f64 = (0..4).map(square).sum();
+    let estimate = penalty(&bench, "jacobian", &json!({ "projections": 400 }), &examples).unwrap();
+    let estimate = estimate.double_value(&[]);
+    assert!((estimate / whole - 1.0).abs() < 0.05, "{estimate}, the whole {whole}");
 }

@@ -1,9 +1,19 @@
 //! Plugins of other versions than the host: what must still load, and what must be refused.
 
+use abi_stable::std_types::{RNone, ROption, RStr};
+use guard_abi::{HostView, Interface, StepView, ids};
 use guard_host::plugin::library_name;
-use guard_sdk::{Kind, Network, Tensor};
-use guard_tests::{Bench, Examples, altered, bits, one_line, raw_plugins};
+use guard_sdk::{
+    Kind, Network, Services, Tensor,
+    abi::{
+        convert::{lend, result, take},
+        host::{lend_network, lend_services},
+        library::Library,
+    },
+};
+use guard_tests::{Bench, Examples, Unprepared, altered, bits, library, one_line, raw_plugins};
 use serde_json::json;
+use std::sync::OnceLock;
 
 #[test]
 fn a_plugin_built_against_an_older_boundary_loads_and_works() {
@@ -43,6 +53,47 @@ fn an_older_plugin_runs_the_hosts_networks() {
         one_line(&error),
         "plugin `test.older`, regularizer `logits` returned a penalty of shape [3, 4], not a scalar"
     );
+}
+
+/// This host's interfaces, for [`without_clean`].
+static INTERFACE: OnceLock<extern "C" fn(RStr<'_>) -> ROption<Interface>> = OnceLock::new();
+
+/// A host from before `guard.clean/0.1`.
+extern "C" fn without_clean(id: RStr<'_>) -> ROption<Interface> {
+    match INTERFACE.get() {
+        Some(interface) if id.as_str() != ids::CLEAN => interface(id),
+        _ => RNone,
+    }
+}
+
+#[test]
+fn a_plugin_computes_for_itself_what_an_older_host_does_not_share() {
+    let bench = Bench::new(&["guard_curv"]);
+    let examples = Examples::new(Kind::Double, 3);
+    let (context, network) = (bench.context(), Network::lend(&examples.model));
+    let mut here = bench.regularizer("gradient-norm", json!({})).unwrap();
+    let expected = here.penalty(&context, &network, &examples.batch()).unwrap();
+
+    let table = Library::open(&library("guard_curv")).unwrap().regularizers().unwrap();
+    let backend = Unprepared { logged: || () };
+    let found = lend_services(&Services::lend(&backend), |host| {
+        INTERFACE.get_or_init(|| host.interface);
+        let host = HostView { interface: without_clean, ..host };
+        let method =
+            result((table.method.create)(host, RStr::from("gradient-norm"), RStr::from("{}"))).unwrap();
+        let step = StepView { stage: RStr::from("train"), iteration: 0, iterations: 1, host };
+        let batch = guard_abi::BatchView {
+            images: lend(&examples.images),
+            labels: lend(&examples.labels),
+            soft_labels: RNone,
+            ids: examples.ids.as_slice().into(),
+            space: 0,
+        };
+        let penalty = lend_network(&network, |network| (table.penalty)(method, &step, network, &batch));
+        result((table.method.release)(method)).unwrap();
+        take(result(penalty).unwrap())
+    });
+    assert_eq!(bits(&found), bits(&expected));
 }
 
 #[test]

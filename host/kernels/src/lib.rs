@@ -51,7 +51,10 @@ pub fn norm_relu_pool(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) 
     for (name, tensor) in [("weight", weight), ("bias", bias)] {
         if tensor.size() != [x.size()[1]] || tensor.kind() != x.kind() || !tensor.is_contiguous() {
             let (size, kind, like) = (tensor.size(), tensor.kind(), x.size()[1]);
-            return Err(Error::new(format!("{name} must be {:?} [{like}], found {kind:?} {size:?}", x.kind())));
+            return Err(Error::new(format!(
+                "{name} must be {:?} [{like}], found {kind:?} {size:?}",
+                x.kind()
+            )));
         }
     }
     // SAFETY: live, defined tensors of the layouts that the kernel expects; `output` is written on success only.

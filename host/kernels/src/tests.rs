@@ -58,7 +58,8 @@ fn second_derivatives_are_libtorchs() {
         let second = |layer: &dyn Fn(&Tensor) -> Tensor| {
             // A cube in front, so that the pooling alone has a second derivative as well.
             let y = layer(&(x * x * x));
-            let first = grad(&y.pow_tensor_scalar(2).sum(None::<Kind>), &[x], Graph::Create).unwrap().remove(0);
+            let first =
+                grad(&y.pow_tensor_scalar(2).sum(None::<Kind>), &[x], Graph::Create).unwrap().remove(0);
             let inputs: Vec<&Tensor> = [x, weight, bias].into_iter().collect();
             shim_grad(&first.pow_tensor_scalar(2).sum(None::<Kind>), &inputs)
         };

@@ -1,6 +1,7 @@
 //! One split: which images of the store belong to it, and their labels.
 
-use super::{augment::augment, loader::Batches, store::Store, view::View};
+use super::{augment::augment, loader::Batches, store::Store, subset::stratified, view::View};
+use crate::random::Streams;
 use guard_sdk::{Device, Error, Result, Tensor};
 use std::sync::Arc;
 
@@ -59,6 +60,16 @@ impl Split {
         let indices = positions.iter().map(|&position| self.indices[position as usize]).collect();
         let labels = positions.iter().map(|&position| self.labels[position as usize]).collect();
         Self { store: self.store.clone(), indices: Arc::new(indices), labels: Arc::new(labels) }
+    }
+
+    /// What is left without a share of the images, of every class in proportion, and that share; `streams` choose it.
+    pub fn without(&self, share: f64, streams: &Streams) -> (Self, Self) {
+        let classes = self.labels.iter().max().map_or(0, |last| *last as usize + 1);
+        let count = (self.len() as f64 * share).round() as usize;
+        let left_out = stratified(&self.labels, classes, count, streams);
+        let rest: Vec<i64> =
+            (0..self.len() as i64).filter(|position| left_out.binary_search(position).is_err()).collect();
+        (self.part(&rest), self.part(&left_out))
     }
 
     /// Number of images.
@@ -135,10 +146,7 @@ impl Split {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        random::Streams,
-        recipe::{Augmentation, Augmentations},
-    };
+    use crate::recipe::{Augmentation, Augmentations};
     use guard_sdk::{Kind, augment::PaddedCropOptions};
 
     fn bytes(count: usize) -> (Split, Tensor) {

@@ -3,8 +3,8 @@
 //! | file | what |
 //! |---|---|
 //! | `training_loss` | cross-entropy and regularizers: the one loss on real data that every objective composes with |
-//! | `optimizer` | SGD, Adam, AdamW and their schedules |
-//! | `train` | a network on real data (teacher) |
+//! | `optimizer`, `schedule` | SGD, Adam, AdamW; how learning rates and weights of penalties go |
+//! | `train`, `average` | a network on real data (teacher), and the running average of its weights |
 //! | `lab` | what objectives ask the host for |
 //! | `distill` | synthetic images |
 //! | `views` | what networks see of the synthetic images: order, augmentation, Mixup and CutMix |
@@ -15,6 +15,7 @@
 //! | `estimate`, `calibrate` | what a run will take, told before it begins |
 //! | `pipeline` | the stages in order, for every variant |
 
+mod average;
 mod calibrate;
 mod distill;
 mod estimate;
@@ -23,6 +24,7 @@ mod lab;
 mod optimizer;
 mod pipeline;
 mod relabel;
+mod schedule;
 mod student;
 mod student_loss;
 mod train;
@@ -39,6 +41,7 @@ pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;
 pub use pipeline::{Pipeline, RunResults, StudentResult, VariantResults};
 pub use relabel::relabel;
+pub use schedule::Ramp;
 pub use student::{LabelSource, StudentTrainer};
 pub use student_loss::{Target, divergence, student_terms};
 pub use train::{Trained, Trainer};

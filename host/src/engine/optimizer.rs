@@ -1,6 +1,6 @@
 //! Optimisers with explicit state, which tch's own do not let one save: PyTorch's update rules on any list of tensors.
 
-use crate::recipe::{Optimizer, Schedule};
+use crate::recipe::Optimizer;
 use guard_sdk::{Result, Tensor, autograd::no_grad};
 
 /// An optimiser and what it remembers of each tensor.
@@ -12,12 +12,19 @@ pub struct OptimizerState {
     first: Vec<Tensor>,
     /// The squared gradient's running mean; empty for SGD.
     second: Vec<Tensor>,
+    /// The greatest length of all gradients together.
+    clip: Option<f64>,
 }
 
 impl OptimizerState {
     /// Nothing remembered yet.
     pub fn new(optimizer: &Optimizer) -> Self {
-        Self { optimizer: optimizer.clone(), steps: 0, first: Vec::new(), second: Vec::new() }
+        Self { optimizer: optimizer.clone(), steps: 0, first: Vec::new(), second: Vec::new(), clip: None }
+    }
+
+    /// The same with gradients cut to a length, as PyTorch's `clip_grad_norm_` does.
+    pub fn clipped(self, length: Option<f64>) -> Self {
+        Self { clip: length, ..self }
     }
 
     /// The learning rate before any schedule.
@@ -42,8 +49,10 @@ impl OptimizerState {
                 }
             }
             self.steps += 1;
+            let scale = self.clip.map(|length| clip_scale(gradients, length)).transpose()?;
             for (index, (tensor, gradient)) in tensors.iter().zip(gradients).enumerate() {
-                self.update(index, &mut tensor.shallow_clone(), gradient, rate)?;
+                let scaled = scale.as_ref().map(|scale| gradient * scale);
+                self.update(index, &mut tensor.shallow_clone(), scaled.as_ref().unwrap_or(gradient), rate)?;
             }
             Ok(())
         })
@@ -96,6 +105,13 @@ impl OptimizerState {
     }
 }
 
+/// What brings gradients that are longer than `length` together back to it, a scalar.
+fn clip_scale(gradients: &[Tensor], length: f64) -> Result<Tensor> {
+    let norms: Vec<Tensor> = gradients.iter().map(|gradient| gradient.norm()).collect();
+    let norm = Tensor::f_stack(&norms, 0)?.f_norm()?;
+    Ok(((norm + 1e-6).reciprocal() * length).clamp_max(1.0))
+}
+
 /// The gradient of the loss with an l2 penalty.
 fn decayed(gradient: &Tensor, tensor: &Tensor, weight_decay: f64) -> Result<Tensor> {
     Ok(if weight_decay == 0.0 {
@@ -103,18 +119,6 @@ fn decayed(gradient: &Tensor, tensor: &Tensor, weight_decay: f64) -> Result<Tens
     } else {
         gradient.f_add(&(tensor * weight_decay))?
     })
-}
-
-impl Schedule {
-    /// The share of the learning rate at `iteration` of `iterations`.
-    pub fn rate(self, iteration: u64, iterations: u64) -> f64 {
-        match self {
-            Schedule::Constant => 1.0,
-            Schedule::Cosine => {
-                0.5 * (1.0 + (std::f64::consts::PI * iteration as f64 / iterations as f64).cos())
-            }
-        }
-    }
 }
 
 #[cfg(test)]
@@ -156,10 +160,17 @@ mod tests {
     }
 
     #[test]
-    fn the_cosine_goes_from_one_to_zero() {
-        assert_eq!(Schedule::Cosine.rate(0, 10), 1.0);
-        assert!((Schedule::Cosine.rate(5, 10) - 0.5).abs() < 1e-15);
-        assert!(Schedule::Cosine.rate(10, 10).abs() < 1e-15);
-        assert_eq!(Schedule::Constant.rate(9, 10), 1.0);
+    fn gradients_are_cut_to_a_length_all_together_and_never_made_longer() {
+        let sgd = Sgd { learning_rate: 1.0, momentum: 0.0, weight_decay: 0.0, nesterov: false };
+        let step = |length: f64| {
+            let (x, y) = (Tensor::from_slice(&[0.0f64]), Tensor::from_slice(&[0.0f64]));
+            let mut state = OptimizerState::new(&Optimizer::Sgd(sgd.clone())).clipped(Some(length));
+            let gradients = [Tensor::from_slice(&[3.0f64]), Tensor::from_slice(&[4.0f64])];
+            state.step(&[x.shallow_clone(), y.shallow_clone()], &gradients, 1.0).unwrap();
+            [x, y].map(|moved| moved.double_value(&[0]))
+        };
+        assert_eq!(step(10.0), [-3.0, -4.0]);
+        let [x, y] = step(1.0);
+        assert!((x + 0.6).abs() < 1e-6 && (y + 0.8).abs() < 1e-6, "{x} {y}");
     }
 }

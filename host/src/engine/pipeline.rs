@@ -1,8 +1,8 @@
 //! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
 
 use super::{
-    Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Room, Stopped, StudentTrainer, Trained, Trainer,
-    TrainingLoss, Views, WeightedRegularizer, accuracy, relabel,
+    Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Ramp, Room, Stopped, StudentTrainer, Trained,
+    Trainer, TrainingLoss, Views, WeightedRegularizer, accuracy, relabel,
 };
 use crate::{
     data::{DataInfo, Dataset, Skipped},
@@ -193,7 +193,8 @@ impl VariantRun<'_> {
     fn training_loss(&self) -> Result<TrainingLoss> {
         let training = &self.variant.recipe.training;
         let regularizers = self.regularizers("train", &training.regularizers)?;
-        Ok(TrainingLoss::new(training.cross_entropy_weight, training.label_smoothing, regularizers))
+        let loss = TrainingLoss::new(training.cross_entropy_weight, training.label_smoothing, regularizers);
+        Ok(loss.ramped(training.regularizers.iter().map(Ramp::of).collect()))
     }
 
     fn train(&self, loss: &TrainingLoss, folder: &Path) -> Result<Model> {
@@ -244,7 +245,7 @@ impl VariantRun<'_> {
             room: &room,
             iterations: distillation.iterations,
             optimizer: distillation.optimizer.clone(),
-            schedule: distillation.schedule,
+            schedule: distillation.schedule.clone(),
             streams: streams.clone(),
             observer: &log,
         };

@@ -1,6 +1,7 @@
 //! A network on real data: the teacher (SRe2L calls it squeeze).
 
 use super::{
+    average::Average,
     optimizer::OptimizerState,
     training_loss::{TrainingLoss, finite_gradients},
 };
@@ -9,11 +10,11 @@ use crate::{
     network::Model,
     plugin::Context,
     random::Streams,
-    recipe::Training,
+    recipe::{KeptEpoch, Training},
     run::Observer,
 };
 use guard_sdk::{
-    Batch, Result, Tensor,
+    Batch, Error, Kind, Result, Tensor,
     autograd::{Graph, grad, no_grad},
 };
 
@@ -74,8 +75,19 @@ pub struct Trainer<'a> {
 impl Trainer<'_> {
     /// Trains `model`. A failure leaves it as it was before the failing step.
     pub fn run(&self, model: Model, context: &Context) -> Trained {
-        let Self { split, training, .. } = self;
-        let mut optimizer = OptimizerState::new(&training.optimizer);
+        match self.epochs(&model, context) {
+            Ok(kept) => Trained { model: kept.unwrap_or(model), failure: None },
+            Err(failure) => Trained { model, failure: Some(failure) },
+        }
+    }
+
+    /// All epochs; the network that takes the place of `model`, where the recipe averages or chooses.
+    fn epochs(&self, model: &Model, context: &Context) -> Result<Option<Model>> {
+        let Self { training, .. } = self;
+        let (split, validation) = self.parts()?;
+        let mut optimizer = OptimizerState::new(&training.optimizer).clipped(training.clip_gradient);
+        let mut average = (training.ema > 0.0).then(|| Average::of(model, training.ema));
+        let mut best: Option<(usize, Model)> = None;
         let per_epoch = split.len().div_ceil(training.batch_size) as u64;
         let iterations = per_epoch * training.epochs as u64;
         for epoch in 0..training.epochs as u64 {
@@ -86,13 +98,42 @@ impl Trainer<'_> {
             for (iteration, batch) in (epoch * per_epoch..).zip(batches) {
                 self.observer.iteration(iteration, iterations);
                 let context = context.at(iteration, iterations);
-                let step = || self.step(&model, &mut optimizer, batch?.to_device(context.device), &context);
-                if let Err(failure) = undone_on_failure(&model, step) {
-                    return Trained { model, failure: Some(failure) };
+                let step = || self.step(model, &mut optimizer, batch?.to_device(context.device), &context);
+                undone_on_failure(model, step)?;
+                if let Some(average) = &mut average {
+                    average.update(model)?;
+                }
+            }
+            if let Some(validation) = &validation {
+                let present = average.as_ref().map_or(model, Average::model);
+                let right = right(present, validation, training.batch_size, context)?;
+                let accuracy = Tensor::from(right as f64 / validation.len() as f64);
+                context.recorder.metric("validation/accuracy", &accuracy);
+                if best.as_ref().is_none_or(|(most, _)| right > *most) {
+                    best = Some((right, present.copy(present.parameters()[0].kind(), true)));
                 }
             }
         }
-        Trained { model, failure: None }
+        Ok(best.map(|(_, model)| model).or(average.map(Average::into_model)))
+    }
+
+    /// What is trained on, and what the best epoch is chosen on, if one is.
+    fn parts(&self) -> Result<(Split, Option<Split>)> {
+        let Training { keep, validation_share, .. } = *self.training;
+        if keep == KeptEpoch::Last {
+            return Ok((self.split.clone(), None));
+        }
+        let (rest, validation) = self.split.without(validation_share, &self.streams.named("validation"));
+        if rest.is_empty() || validation.is_empty() {
+            return Err(Error::new(format!(
+                "a share of {validation_share} of {} images leaves {} to train on and {} to choose on",
+                self.split.len(),
+                rest.len(),
+                validation.len()
+            ))
+            .help("change `training.validation_share`, or keep the last epoch"));
+        }
+        Ok((rest, Some(validation)))
     }
 
     fn step(
@@ -104,7 +145,18 @@ impl Trainer<'_> {
     ) -> Result<()> {
         seed_dropout(&self.streams, context);
         let total = self.loss.step(context, model, &Batch::pixels(&images, &labels, &ids))?;
-        let rate = self.training.schedule.rate(context.iteration, context.iterations);
+        let Training { schedule, warmup, .. } = self.training;
+        let rate = schedule.rate_after_warmup(*warmup, context.iteration, context.iterations);
         descend(model, "loss/total", &total, optimizer, rate, context)
     }
+}
+
+/// How many images of `split` the network decides rightly.
+fn right(model: &Model, split: &Split, batch_size: usize, context: &Context) -> Result<usize> {
+    let network = model.frozen();
+    split.in_order(batch_size).try_fold(0, |right, batch| {
+        let Loaded { images, labels, .. } = batch?.to_device(context.device);
+        let decided = network.eval_logits(&images)?.argmax(-1, false).eq_tensor(&labels);
+        Ok(right + decided.sum(Kind::Int64).int64_value(&[]) as usize)
+    })
 }

@@ -1,12 +1,14 @@
 //! The loss on real data: `cross_entropy_weight · cross-entropy + Σ weight · regularizer`. Teachers, experts and the real
 //! side of gradient matching all use this one, so that any regularizer works with any objective.
 
+use super::schedule::Ramp;
 use crate::{
     network::Model,
-    plugin::{Context, Hosted},
+    plugin::{Context, Hosted, SharedPasses},
 };
 use guard_sdk::{
-    Batch, Error, Kind, Network, Result, Tensor, abi::calls::RegularizerInstance, autograd::no_grad,
+    Batch, Clean, Error, Kind, Mode, Network, Result, Tensor, abi::calls::RegularizerInstance,
+    autograd::no_grad,
 };
 use std::cell::RefCell;
 
@@ -35,6 +37,8 @@ pub struct TrainingLoss {
     cross_entropy_weight: f64,
     label_smoothing: f64,
     regularizers: RefCell<Vec<WeightedRegularizer>>,
+    /// How each regularizer's weight goes; those that the list does not reach stay.
+    ramps: Vec<Ramp>,
 }
 
 impl TrainingLoss {
@@ -44,7 +48,17 @@ impl TrainingLoss {
         label_smoothing: f64,
         regularizers: Vec<WeightedRegularizer>,
     ) -> Self {
-        Self { cross_entropy_weight, label_smoothing, regularizers: RefCell::new(regularizers) }
+        Self {
+            cross_entropy_weight,
+            label_smoothing,
+            regularizers: RefCell::new(regularizers),
+            ramps: Vec::new(),
+        }
+    }
+
+    /// The same with weights that change at the start, in the order of the regularizers.
+    pub fn ramped(self, ramps: Vec<Ramp>) -> Self {
+        Self { ramps, ..self }
     }
 
     /// One training step's loss, a scalar with graph to the model's parameters.
@@ -55,8 +69,21 @@ impl TrainingLoss {
     /// # Errors
     /// Those of the regularizers; code `non-finite` if a term is not finite, which names it.
     pub fn step(&self, context: &Context, model: &Model, batch: &Batch) -> Result<Tensor> {
-        let logits = model.train_logits(batch.images, batch.space)?;
-        self.total(context, &Network::lend(model), batch, &logits)
+        let network = Network::lend(model);
+        let passes = SharedPasses::new(&network, batch);
+        if self.cross_entropy_weight == 0.0 {
+            // For the running statistics alone.
+            if !model.buffers().is_empty() {
+                let _logits = no_grad(|| model.train_logits(batch.images, batch.space))?;
+            }
+            return self.total(context, &network, batch, None, passes);
+        }
+        let images = self.clean_images(batch);
+        let logits = model.train_logits(&images, batch.space)?;
+        let both = [Mode::Train, Mode::Eval];
+        let modes = if model.program().same_in_both_modes() { &both[..] } else { &both[..1] };
+        let passes = passes.with(batch, modes, &images, &logits)?;
+        self.total(context, &network, batch, Some(&logits), passes)
     }
 
     /// The loss of a network at the present statistics, in eval mode throughout: the real side of gradient matching.
@@ -64,12 +91,35 @@ impl TrainingLoss {
     /// # Errors
     /// As [`TrainingLoss::step`].
     pub fn at(&self, context: &Context, network: &Network, batch: &Batch) -> Result<Tensor> {
-        let logits = network.logits_in(batch.space, batch.images)?;
-        self.total(context, network, batch, &logits)
+        let passes = SharedPasses::new(network, batch);
+        if self.cross_entropy_weight == 0.0 {
+            return self.total(context, network, batch, None, passes);
+        }
+        let images = self.clean_images(batch);
+        let logits = network.logits_in(batch.space, &images)?;
+        let passes = passes.with(batch, &[Mode::Eval], &images, &logits)?;
+        self.total(context, network, batch, Some(&logits), passes)
     }
 
-    fn total(&self, context: &Context, network: &Network, batch: &Batch, logits: &Tensor) -> Result<Tensor> {
-        let terms = self.terms(context, network, batch, logits)?;
+    /// What the host's forward takes: images that regularizers can differentiate to, if there are any.
+    fn clean_images(&self, batch: &Batch) -> Tensor {
+        match self.regularizers.try_borrow().is_ok_and(|regularizers| regularizers.is_empty()) {
+            true => batch.images.shallow_clone(),
+            false => Clean::leaf(batch),
+        }
+    }
+
+    /// The weighted sum of the terms; `logits` are the host's own, which the cross-entropy needs.
+    fn total(
+        &self,
+        context: &Context,
+        network: &Network,
+        batch: &Batch,
+        logits: Option<&Tensor>,
+        passes: SharedPasses,
+    ) -> Result<Tensor> {
+        let sharing = context.plugins.sharing();
+        let terms = sharing.during(passes, || self.terms(context, network, batch, logits))?;
         let mut total: Option<Tensor> = None;
         for Term { name, who, value, weight } in &terms {
             let weighted = value * *weight;
@@ -94,10 +144,10 @@ impl TrainingLoss {
         context: &Context,
         network: &Network,
         batch: &Batch,
-        logits: &Tensor,
+        logits: Option<&Tensor>,
     ) -> Result<Vec<Term>> {
         let mut terms = Vec::new();
-        if self.cross_entropy_weight > 0.0 {
+        if let Some(logits) = logits {
             let value = self.cross_entropy(batch, logits)?;
             terms.push(Term {
                 name: "cross-entropy".into(),
@@ -109,10 +159,13 @@ impl TrainingLoss {
         let mut regularizers = self.regularizers.try_borrow_mut().map_err(|_| {
             Error::with_code("busy", "a regularizer asked for the training loss, which would call it again")
         })?;
-        for WeightedRegularizer { weight, regularizer } in regularizers.iter_mut() {
+        for (index, WeightedRegularizer { weight, regularizer }) in regularizers.iter_mut().enumerate() {
+            let ramp = self.ramps.get(index);
+            let weight =
+                ramp.map_or(*weight, |ramp| ramp.weight(*weight, context.iteration, context.iterations));
             let value = regularizer.penalty(context, network, batch)?;
             let (name, who) = (regularizer.label().to_string(), Some(regularizer.who().to_string()));
-            terms.push(Term { name, who, value, weight: *weight });
+            terms.push(Term { name, who, value, weight });
         }
         Ok(terms)
     }

@@ -84,6 +84,18 @@ impl Program {
         names
     }
 
+    /// Whether a pass in train mode gives what one in eval mode gives: there is neither BatchNorm nor dropout.
+    pub fn same_in_both_modes(&self) -> bool {
+        fn same(operations: &[Operation]) -> bool {
+            operations.iter().all(|operation| match operation {
+                Operation::BatchNorm { .. } => false,
+                Operation::Dropout(share) => *share == 0.0,
+                other => other.branches().iter().all(|branch| same(branch)),
+            })
+        }
+        same(&self.operations)
+    }
+
     /// How many numbers are trained.
     pub fn size(&self) -> i128 {
         self.parameters.iter().map(Parameter::size).sum()

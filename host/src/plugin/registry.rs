@@ -4,6 +4,7 @@ use super::{
     call::{Context, Hosted},
     file::{Inspection, inspect},
     locate::Locator,
+    shared::Sharing,
 };
 use guard_sdk::{
     Error, Result,
@@ -94,12 +95,19 @@ pub struct Plugins {
     loaded: RefCell<Vec<&'static Loaded>>,
     checks: bool,
     kept: Rc<Kept>,
+    sharing: Sharing,
 }
 
 impl Plugins {
     /// None yet; names are looked up with `locator`.
     pub fn new(locator: Locator) -> Self {
-        Self { locator, loaded: RefCell::default(), checks: false, kept: Rc::default() }
+        Self {
+            locator,
+            loaded: RefCell::default(),
+            checks: false,
+            kept: Rc::default(),
+            sharing: Sharing::default(),
+        }
     }
 
     /// The same in checked mode: values of lent tensors are compared after every call, which costs a copy of each.
@@ -341,6 +349,11 @@ impl Plugins {
                 ))
             }
         }
+    }
+
+    /// The passes that the regularizers of a training step share.
+    pub fn sharing(&self) -> &Sharing {
+        &self.sharing
     }
 
     /// The methods that plugins asked for.

@@ -2,7 +2,7 @@
 
 use super::{call::Context, registry::Handles, verify::verify};
 use guard_sdk::{
-    Batch, Budget, Device, Error, Level, Network, Result, Step, Tensor,
+    Batch, Budget, Clean, CleanRequest, Device, Error, Level, Network, Result, Step, Tensor,
     manifest::Kind,
     services::{Draw, ServicesBackend},
 };
@@ -88,6 +88,10 @@ impl ServicesBackend for HostServices<'_> {
         let regularizer = self.context.plugins.kept().regularizer(key)?;
         let mut regularizer = regularizer.try_borrow_mut().map_err(|_| busy(self.label))?;
         regularizer.penalty(&self.context.at(step.iteration, step.iterations), network, batch)
+    }
+
+    fn clean(&self, network: &Network, batch: &Batch, request: CleanRequest) -> Result<Clean> {
+        self.context.plugins.sharing().clean(network, batch, request)
     }
 }
 

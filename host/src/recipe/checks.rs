@@ -21,6 +21,7 @@ pub(super) fn check(document: &Document) -> Vec<Problem> {
     problems.extend(attacks(document));
     problems.extend(students(document));
     problems.extend(student_loss(document));
+    problems.extend(image_penalties(document));
     for optimizer in ["/training", "/distill", "/student"] {
         problems.extend(nesterov(document, &format!("{optimizer}/optimizer")));
     }
@@ -170,6 +171,22 @@ fn student_loss(document: &Document) -> Option<Problem> {
     }
     let problem = document.problem("/student/kl_weight", Mark::Value, "the students' loss has no terms");
     Some(problem.help("give `kl_weight` or `cross_entropy_weight` a value above 0"))
+}
+
+/// Weights of penalties change while networks are trained, not while images are made.
+fn image_penalties(document: &Document) -> Vec<Problem> {
+    let list = "/distill/regularizers";
+    let count = document.get(list).and_then(Value::as_array).map_or(0, Vec::len);
+    let keys = (0..count).flat_map(|index| {
+        ["warmup", "initial_weight"].map(|key| child(&child(list, &index.to_string()), key))
+    });
+    let written = keys.filter(|pointer| document.get(pointer).is_some());
+    let problem = |pointer: String| {
+        let message =
+            format!("`{}` changes nothing: penalties on images keep their weight", dotted(&pointer));
+        document.problem(&pointer, Mark::Key, message).help("leave it out")
+    };
+    written.map(problem).collect()
 }
 
 /// Nesterov's look ahead follows the momentum, so there must be one.

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 
 pub use super::augmentation::{Augmentation, Augmentations};
 pub use super::epsilon::{Epsilon, EpsilonError, Epsilons};
-pub use super::optimizer::{Adam, AdamW, Optimizer, Schedule, Sgd};
+pub use super::optimizer::{
+    Adam, AdamW, MultiStepSchedule, OneCycleSchedule, Optimizer, Schedule, Sgd, StepSchedule,
+};
 pub use super::presets::Preset;
 pub use super::students::Students;
 pub use crate::{data::OnError, network::Architecture};
@@ -184,10 +186,35 @@ pub struct Training {
     pub optimizer: Optimizer,
     /// How the learning rate goes from its start, step by step.
     pub schedule: Schedule,
+    /// Share of the steps in which the learning rate rises along a line to where the schedule starts, from 0 to below 1.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub warmup: f64,
+    /// The length that all gradients together are cut to where they are longer, above 0; unless said, they stay.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub clip_gradient: Option<f64>,
+    /// Decay of the weights' exponential moving average, which then takes the place of the network; 0 averages nothing.
+    #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
+    pub ema: f64,
+    /// Which epoch's network is kept.
+    pub keep: KeptEpoch,
+    /// Share of the training images that `keep = "best"` leaves out of training to choose on, above 0 and below 1.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    pub validation_share: f64,
     /// Random changes to each image before each step, in this order.
     pub augment: Augmentations,
     /// Penalties added to the loss.
     pub regularizers: Vec<RegularizerUse>,
+}
+
+/// Which epoch's network is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeptEpoch {
+    /// The last one's.
+    Last,
+    /// The one's that decides the most of `validation_share` rightly; the first of several.
+    Best,
 }
 
 impl Default for Training {
@@ -199,6 +226,11 @@ impl Default for Training {
             label_smoothing: 0.0,
             optimizer: Optimizer::Sgd(Sgd::default()),
             schedule: Schedule::Cosine,
+            warmup: 0.0,
+            clip_gradient: None,
+            ema: 0.0,
+            keep: KeptEpoch::Last,
+            validation_share: 0.1,
             augment: Augmentations::default(),
             regularizers: Vec::new(),
         }
@@ -216,6 +248,14 @@ pub struct RegularizerUse {
     #[serde(default = "weight")]
     #[schemars(range(min = 0))]
     pub weight: f64,
+    /// Share of the steps in which the factor goes along a line from `initial_weight` to `weight`, from 0 to 1.
+    #[serde(default)]
+    #[schemars(range(min = 0, max = 1))]
+    pub warmup: f64,
+    /// Factor of the penalty at the start of `warmup`.
+    #[serde(default)]
+    #[schemars(range(min = 0))]
+    pub initial_weight: f64,
     /// The regularizer's own options.
     #[serde(default)]
     pub options: Map<String, Value>,

@@ -89,12 +89,64 @@ impl Default for AdamW {
     }
 }
 
-/// How the learning rate goes from its start, step by step.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+/// How the learning rate goes from its start, step by step. Points of time are shares of all steps, so that a schedule fits
+/// any number of epochs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Schedule {
     /// It stays.
     Constant,
     /// It falls to 0 along half a cosine.
     Cosine,
+    /// It is multiplied by a factor at equal distances.
+    Step(StepSchedule),
+    /// It is multiplied by a factor at given points.
+    MultiStep(MultiStepSchedule),
+    /// It rises to the optimizer's learning rate and falls to almost nothing, both along half a cosine.
+    OneCycle(OneCycleSchedule),
+}
+
+/// The learning rate is multiplied by a factor at equal distances.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepSchedule {
+    /// Share of the steps between two changes, above 0 and at most 1.
+    #[schemars(range(max = 1), extend("exclusiveMinimum" = 0))]
+    pub every: f64,
+    /// What the learning rate is multiplied by, above 0.
+    #[serde(default = "factor")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub factor: f64,
+}
+
+/// The learning rate is multiplied by a factor at given points.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct MultiStepSchedule {
+    /// The points, as shares of the steps.
+    #[schemars(length(min = 1), extend("items" = json!({ "type": "number", "minimum": 0, "maximum": 1 })))]
+    pub milestones: Vec<f64>,
+    /// What the learning rate is multiplied by, above 0.
+    #[serde(default = "factor")]
+    #[schemars(extend("exclusiveMinimum" = 0))]
+    pub factor: f64,
+}
+
+fn factor() -> f64 {
+    0.1
+}
+
+/// One cycle of the learning rate (Smith & Topin 2017): from a 25th up, and down to 4e-6 of it, as PyTorch's `OneCycleLR`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct OneCycleSchedule {
+    /// Share of the steps in which the learning rate rises, above 0 and below 1.
+    #[schemars(extend("exclusiveMinimum" = 0, "exclusiveMaximum" = 1))]
+    pub rise: f64,
+}
+
+impl Default for OneCycleSchedule {
+    fn default() -> OneCycleSchedule {
+        OneCycleSchedule { rise: 0.3 }
+    }
 }

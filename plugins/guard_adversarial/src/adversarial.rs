@@ -4,10 +4,9 @@
 //! min_θ mean_i max_{‖δᵢ‖ ≤ ε} ℓ(xᵢ + δᵢ). One `pgd` step with `relative_step_size = 1.25` from a random start is fast
 //! adversarial training (Wong et al., ICLR 2020, arXiv 2001.03994).
 
-use crate::threat::{Threat, placed};
 use guard_sdk::{
-    Batch, Kind, Method, Network, Regularizer, Result, Services, Space, Step, Tensor, autograd::no_grad,
-    network::StatisticsFrom, services::AttackHandle,
+    Batch, Kind, Method, Network, Regularizer, Result, Services, Space, StatisticsFrom, Step, Tensor, Threat,
+    autograd::no_grad, services::AttackHandle,
 };
 use serde_json::{Map, Value};
 
@@ -96,5 +95,13 @@ impl Adversarial {
         let clean = batch.with_images(pixels, Space::Pixels);
         let found = self.attack.perturb(step, &frozen.lend(), &clean, &budget)?;
         Ok(no_grad(|| budget.project(&found, pixels)))
+    }
+}
+
+/// The images at the found ones, with a graph to `images` where these require gradients: the perturbation is a constant.
+pub(crate) fn placed(images: &Tensor, found: &Tensor) -> Tensor {
+    match images.requires_grad() {
+        true => images + (found - images.detach()),
+        false => found.shallow_clone(),
     }
 }

@@ -3,11 +3,9 @@
 #![forbid(unsafe_code)]
 
 mod adversarial;
-mod threat;
 mod trades;
 
 pub use adversarial::{Adversarial, AdversarialOptions, InnerAttack};
-pub use threat::{Radius, Threat};
 pub use trades::{Maximise, Trades, TradesOptions};
 
 guard_sdk::plugin! {

@@ -7,15 +7,11 @@
 //! | ε, η₁ | `threat`, `relative_step_size` · ε |
 //! | K | `steps` |
 
-use crate::{
-    adversarial::batch,
-    threat::{Threat, placed},
-};
+use crate::adversarial::{batch, placed};
 use guard_sdk::{
-    Batch, Budget, Kind, Method, Network, Norm, Regularizer, Result, Services, Space, Step, Tensor,
+    Batch, CleanRequest, Kind, Method, Network, Regularizer, Result, Services, Space, StatisticsFrom, Step,
+    Tensor, Threat,
     autograd::{Graph, grad},
-    batch::{norm_each, per_image},
-    network::StatisticsFrom,
 };
 
 /// What the search for the neighbour raises.
@@ -77,13 +73,15 @@ impl Method for Trades {
 }
 
 impl Regularizer for Trades {
-    /// Passes: `steps` forwards and input backwards, one forward more to search by `kl`, and 2 forwards.
+    /// Passes, with the clean ones shared: `steps` forwards and input backwards, and 2 forwards; one more, to search by
+    /// `kl` when the divergence uses the batch's statistics.
     fn penalty(&mut self, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
         let pixels = network.convert(batch.images, batch.space, Space::Pixels);
         let found = self.search(step, network, batch, &pixels.detach())?;
-        let pass = self.options.statistics.pass(Space::Pixels);
-        let clean = network.pass(&pixels, pass)?.logits;
-        let moved = network.pass(&placed(&pixels, &found), pass)?.logits;
+        let statistics = self.options.statistics;
+        let request = CleanRequest { mode: statistics.mode(), ..CleanRequest::default() };
+        let clean = step.clean(network, batch, request)?.logits;
+        let moved = network.pass(&placed(&pixels, &found), statistics.pass(Space::Pixels))?.logits;
         Ok(divergence_each(&clean, &moved).mean(None::<Kind>))
     }
 }
@@ -95,8 +93,9 @@ impl Trades {
         const START: f64 = 1e-3;
         let options = &self.options;
         let budget = options.threat.budget();
+        let step_size = options.relative_step_size * budget.epsilon;
         let clean = match options.maximise {
-            Maximise::Kl => Some(network.logits(pixels)?.detach()),
+            Maximise::Kl => Some(step.clean(network, batch, CleanRequest::default())?.logits.detach()),
             Maximise::CrossEntropy => None,
         };
         let placed = batch.with_images(pixels, Space::Pixels);
@@ -110,8 +109,7 @@ impl Trades {
                 None => batch.cross_entropy_each(&logits)?,
             };
             let gradient = grad(&raised.sum(None::<Kind>), &[&images], Graph::Free)?.remove(0);
-            let step_size = options.relative_step_size * budget.epsilon;
-            found = budget.project(&(&found + steepest(&gradient, &budget) * step_size), pixels);
+            found = budget.project(&(&found + budget.norm.steepest(&gradient) * step_size), pixels);
         }
         Ok(found)
     }
@@ -121,17 +119,6 @@ impl Trades {
 fn divergence_each(p: &Tensor, q: &Tensor) -> Tensor {
     let (p, q) = (p.log_softmax(-1, None::<Kind>), q.log_softmax(-1, None::<Kind>));
     (p.exp() * (p - q)).sum_dim_intlist(-1, false, None::<Kind>)
-}
-
-/// The direction of steepest ascent, of size 1 in the budget's norm; 0 where the gradient is 0.
-fn steepest(gradient: &Tensor, budget: &Budget) -> Tensor {
-    match budget.norm {
-        Norm::Linf => gradient.sign(),
-        Norm::L2 => {
-            let norm = norm_each(gradient);
-            gradient / per_image(&norm.where_self(&norm.gt(0.0), &norm.ones_like()))
-        }
-    }
 }
 
 #[cfg(test)]

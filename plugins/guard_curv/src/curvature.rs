@@ -6,10 +6,13 @@
 //! | λ, β | the recipe's `weight` |
 //! | z | [`perturbation::step`] |
 //! | ℓ | cross-entropy of one example |
+//!
+//! `steps` and `statistics` go beyond the paper: z found by several steps, and BatchNorm as the cross-entropy sees it.
 
 use crate::perturbation::{self, Direction};
 use guard_sdk::{
-    Batch, Error, Kind, Method, Network, Regularizer, Result, Services, Space, Step, Tensor,
+    Batch, CleanRequest, Error, InputGradient, Kind, Method, Network, Regularizer, Result, Services, Space,
+    StatisticsFrom, Step, Tensor,
     autograd::{Graph, grad},
     batch::norm_each,
 };
@@ -54,6 +57,12 @@ pub struct CurvatureOptions {
     pub radius: f64,
     /// Along the gradient or its sign.
     pub direction: Direction,
+    /// In how many equal parts the step is made, each along the gradient where the one before it ended.
+    #[schemars(range(min = 1))]
+    pub steps: u64,
+    /// Whose statistics BatchNorm uses: the running ones, as in the released code, or the batch's, as the cross-entropy does.
+    /// With the running ones a small weight can make the network less robust than none.
+    pub statistics: StatisticsFrom,
     /// Where h is measured and ∇ₓ taken: behind the network's normalisation, as in the released code, or in pixels.
     pub space: Space,
     /// Whose numbers are reproduced.
@@ -66,6 +75,8 @@ impl Default for CurvatureOptions {
             form: Form::Norm,
             radius: 1.5,
             direction: Direction::Gradient,
+            steps: 1,
+            statistics: StatisticsFrom::Running,
             space: Space::Normalised,
             compat: Compat::None,
         }
@@ -91,56 +102,74 @@ impl Method for Curvature {
             )
             .help("leave `direction` and `space` out, or leave out `compat`"));
         }
+        if options.compat == Compat::GuardCifar
+            && (options.steps, options.statistics) != (1, StatisticsFrom::Running)
+        {
+            return Err(Error::option("/compat", "the released scripts make one step, in eval mode")
+                .help("leave `steps` and `statistics` out, or leave out `compat`"));
+        }
         Ok(Self { options })
     }
 }
 
 impl Regularizer for Curvature {
-    /// Passes, with the clean gradient shared: 2 forwards and, for `cure` and `norm`, 2 input backwards with graph; for
-    /// `loss-difference` 1 without.
-    fn penalty(&mut self, _: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
+    /// Passes, with the clean one shared: `steps` forwards; for `cure` and `norm` as many input backwards, the last with
+    /// graph, for `loss-difference` one less.
+    fn penalty(&mut self, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
         let options = &self.options;
-        let images =
-            network.convert(&batch.images.detach(), batch.space, options.space).set_requires_grad(true);
         let second_order = options.form != Form::LossDifference;
+        let gradient = if second_order { InputGradient::Graph } else { InputGradient::Value };
+        let clean = step.clean(network, batch, CleanRequest { mode: options.statistics.mode(), gradient })?;
+        let clean_gradient = self.seen(network, batch, clean.gradient()?);
 
-        let clean = self.losses(network, batch, &images)?;
-        let graph = if second_order { Graph::Create } else { Graph::Keep };
-        let clean_gradient = grad(&self.total(&clean), &[&images], graph)?.remove(0);
+        let mut z = self.part(&clean_gradient.detach());
+        for _ in 1..options.steps {
+            let moved = self.moved(network, batch, &clean.images.detach(), &z).set_requires_grad(true);
+            let gradient =
+                grad(&self.losses(network, batch, &moved)?.sum(None::<Kind>), &[&moved], Graph::Free)?;
+            z += self.part(&self.seen(network, batch, &gradient[0]));
+        }
 
-        let moved = (images.detach() + self.step(&clean_gradient.detach())).set_requires_grad(second_order);
+        let moved = self.moved(network, batch, &clean.images, &z);
         let perturbed = self.losses(network, batch, &moved)?;
-
         if second_order {
-            let moved_gradient = grad(&self.total(&perturbed), &[&moved], Graph::Create)?.remove(0);
-            let change = norm_each(&(moved_gradient - clean_gradient));
+            let gradient = grad(&perturbed.sum(None::<Kind>), &[&moved], Graph::Create)?;
+            let change = norm_each(&(self.seen(network, batch, &gradient[0]) - clean_gradient));
             let change = if options.form == Form::Cure { change.square() } else { change };
             return Ok(change.mean(None::<Kind>));
         }
         Ok(match options.compat {
-            Compat::None => (perturbed - clean).abs().mean(None::<Kind>),
-            Compat::GuardCifar => (perturbed.mean(None::<Kind>) - clean.mean(None::<Kind>)).abs(),
+            Compat::None => (perturbed - clean.losses).abs().mean(None::<Kind>),
+            Compat::GuardCifar => (perturbed.mean(None::<Kind>) - clean.losses.mean(None::<Kind>)).abs(),
         })
     }
 }
 
 impl Curvature {
     fn losses(&self, network: &Network, batch: &Batch, images: &Tensor) -> Result<Tensor> {
-        batch.cross_entropy_each(&network.logits_in(self.options.space, images)?)
+        batch.cross_entropy_each(&network.pass(images, self.options.statistics.pass(batch.space))?.logits)
     }
 
-    /// The scalar whose gradient holds each example's own: the sum, or the mean as released.
-    fn total(&self, losses: &Tensor) -> Tensor {
+    /// Each example's gradient in the penalty's space; as released, that of the batch-mean loss.
+    fn seen(&self, network: &Network, batch: &Batch, gradient: &Tensor) -> Tensor {
+        let gradient = network.convert_gradient(gradient, batch.space, self.options.space);
         match self.options.compat {
-            Compat::None => losses.sum(None::<Kind>),
-            Compat::GuardCifar => losses.mean(None::<Kind>),
+            Compat::None => gradient,
+            Compat::GuardCifar => gradient / batch.len() as f64,
         }
     }
 
-    fn step(&self, gradient: &Tensor) -> Tensor {
+    /// The images after a step `z` of the penalty's space.
+    fn moved(&self, network: &Network, batch: &Batch, images: &Tensor, z: &Tensor) -> Tensor {
+        images + network.convert_change(z, self.options.space, batch.space)
+    }
+
+    /// One of `steps` equal parts of the step along `gradient`.
+    fn part(&self, gradient: &Tensor) -> Tensor {
+        let radius = self.options.radius / self.options.steps as f64;
         match self.options.compat {
-            Compat::None => perturbation::step(gradient, self.options.radius, self.options.direction),
-            Compat::GuardCifar => perturbation::step_as_released(gradient, self.options.radius),
+            Compat::None => perturbation::step(gradient, radius, self.options.direction),
+            Compat::GuardCifar => perturbation::step_as_released(gradient, radius),
         }
     }
 }

@@ -1,9 +1,8 @@
 //! The gradient-norm penalty of GUARD's ablation, with the second derivatives that the released code detaches.
 
 use guard_sdk::{
-    Batch, Kind, Method, Network, Regularizer, Result, Services, Space, Step, Tensor,
-    autograd::{Graph, grad},
-    batch::norm_each,
+    Batch, CleanRequest, InputGradient, Kind, Method, Network, Regularizer, Result, Services, Space,
+    StatisticsFrom, Step, Tensor, batch::norm_each,
 };
 
 /// Options of `gradient-norm`.
@@ -12,6 +11,8 @@ use guard_sdk::{
 pub struct GradientNormOptions {
     /// Where ∇ₓ is taken: behind the network's normalisation, or in pixels.
     pub space: Space,
+    /// Whose statistics BatchNorm uses: the running ones, or the batch's, as the cross-entropy does.
+    pub statistics: StatisticsFrom,
 }
 
 /// mean_i ‖∇ₓℓ(xᵢ)‖₂.
@@ -29,12 +30,11 @@ impl Method for GradientNorm {
 }
 
 impl Regularizer for GradientNorm {
-    /// Passes: 1 forward and 1 input backward with graph.
-    fn penalty(&mut self, _: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
-        let space = self.options.space;
-        let images = network.convert(&batch.images.detach(), batch.space, space).set_requires_grad(true);
-        let losses = batch.cross_entropy_each(&network.logits_in(space, &images)?)?;
-        let gradient = grad(&losses.sum(None::<Kind>), &[&images], Graph::Create)?.remove(0);
+    /// Passes: 1 forward and 1 input backward with graph, both shared.
+    fn penalty(&mut self, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
+        let request = CleanRequest { mode: self.options.statistics.mode(), gradient: InputGradient::Graph };
+        let clean = step.clean(network, batch, request)?;
+        let gradient = network.convert_gradient(clean.gradient()?, batch.space, self.options.space);
         Ok(norm_each(&gradient).mean(None::<Kind>))
     }
 }

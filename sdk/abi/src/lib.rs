@@ -15,6 +15,7 @@
 //! * One call at a time per instance; callbacks into the host only on the calling thread, during the call.
 
 mod attack;
+mod clean;
 mod failure;
 mod host;
 mod lab;
@@ -27,6 +28,7 @@ mod services;
 mod tensor;
 
 pub use attack::{AttackTable, BudgetView};
+pub use clean::{CleanOutput, CleanRequest, CleanTable};
 pub use failure::{Failure, Outcome};
 pub use host::{HostView, StepView};
 pub use lab::{DrawnBatch, LabTable, LabView};
@@ -54,6 +56,8 @@ pub mod ids {
     pub const SERVICES: &str = "guard.services/0.1";
     /// [`LabTable`](crate::LabTable), offered by the host.
     pub const LAB: &str = "guard.lab/0.1";
+    /// [`CleanTable`](crate::CleanTable), offered by the host.
+    pub const CLEAN: &str = "guard.clean/0.1";
 }
 
 /// The section of the library file that holds the manifest (UTF-8 JSON), readable without loading the library.

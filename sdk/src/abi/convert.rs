@@ -2,7 +2,7 @@
 
 use super::shim;
 use crate::{
-    Budget, Error, Mode, Norm, Pass, Result, Space, State,
+    Budget, CleanRequest, Error, InputGradient, Mode, Norm, Pass, Result, Space, State,
     services::{Distribution, Level},
 };
 use abi_stable::std_types::{RNone, ROption, RSome, RString};
@@ -135,22 +135,46 @@ pub fn space(code: u8) -> Result<Space> {
 /// See [`guard_abi::PassRequest`]: space, mode, wants.
 pub fn pass_code(pass: Pass) -> (u8, u8, u32) {
     let wants = u32::from(pass.embedding) | u32::from(pass.statistics) << 1 | u32::from(pass.features) << 2;
-    (space_code(pass.space), u8::from(pass.mode == Mode::Train), wants)
+    (space_code(pass.space), mode_code(pass.mode), wants)
+}
+
+fn mode_code(mode: Mode) -> u8 {
+    u8::from(mode == Mode::Train)
+}
+
+fn mode(code: u8) -> Result<Mode> {
+    match code {
+        0 => Ok(Mode::Eval),
+        1 => Ok(Mode::Train),
+        _ => Err(unknown("mode", code)),
+    }
 }
 
 /// See [`guard_abi::PassRequest`].
 pub fn pass(request: &guard_abi::PassRequest<'_>) -> Result<Pass> {
     Ok(Pass {
         space: space(request.space)?,
-        mode: match request.mode {
-            0 => Mode::Eval,
-            1 => Mode::Train,
-            code => return Err(unknown("mode", code)),
-        },
+        mode: mode(request.mode)?,
         embedding: request.wants & 1 != 0,
         statistics: request.wants & 2 != 0,
         features: request.wants & 4 != 0,
     })
+}
+
+/// See [`guard_abi::CleanRequest`].
+pub fn clean_code(request: CleanRequest) -> guard_abi::CleanRequest {
+    guard_abi::CleanRequest { mode: mode_code(request.mode), gradient: request.gradient as u8 }
+}
+
+/// See [`guard_abi::CleanRequest`].
+pub fn clean_request(request: &guard_abi::CleanRequest) -> Result<CleanRequest> {
+    let gradient = match request.gradient {
+        0 => InputGradient::None,
+        1 => InputGradient::Value,
+        2 => InputGradient::Graph,
+        code => return Err(unknown("gradient", code)),
+    };
+    Ok(CleanRequest { mode: mode(request.mode)?, gradient })
 }
 
 /// See [`BudgetView`].

@@ -9,9 +9,9 @@ use crate::{
 };
 use abi_stable::std_types::{RNone, ROption, RSlice, RSome, RStr, RString};
 use guard_abi::{
-    BatchView, BudgetView, DrawnBatch, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable,
-    NetworkTensors, NetworkView, Outcome, PassOutput, PassRequest, RandomRequest, ServicesTable, StepView,
-    TensorHandle, TensorView, ids,
+    BatchView, BudgetView, CleanOutput, CleanRequest, CleanTable, DrawnBatch, HostView, Interface, LabTable,
+    LabView, NetworkHandle, NetworkTable, NetworkTensors, NetworkView, Outcome, PassOutput, PassRequest,
+    RandomRequest, ServicesTable, StepView, TensorHandle, TensorView, ids,
 };
 use std::marker::PhantomData;
 
@@ -64,6 +64,7 @@ extern "C" fn interface(id: RStr<'_>) -> ROption<Interface> {
         ids::NETWORK => RSome(Interface::of(&NETWORK)),
         ids::SERVICES => RSome(Interface::of(&SERVICES)),
         ids::LAB => RSome(Interface::of(&LAB)),
+        ids::CLEAN => RSome(Interface::of(&CLEAN)),
         _ => RNone,
     }
 }
@@ -266,6 +267,27 @@ extern "C" fn services_penalty(
         let backend = services(data);
         let network = Network::lend(network(view.data));
         with_batch(batch, |batch| backend.penalty(key, &step_of(step, backend), &network, batch).map(give))
+    })
+}
+
+const CLEAN: CleanTable = CleanTable { clean: services_clean };
+
+extern "C" fn services_clean(
+    data: *const (),
+    view: NetworkView<'_>,
+    batch: &BatchView<'_>,
+    request: &CleanRequest,
+) -> Outcome<CleanOutput> {
+    call("clean pass", || {
+        let (backend, request) = (services(data), clean_request(request)?);
+        let network = Network::lend(network(view.data));
+        let clean = with_batch(batch, |batch| backend.clean(&network, batch, request))?;
+        Ok(CleanOutput {
+            images: give(clean.images),
+            logits: give(clean.logits),
+            losses: give(clean.losses),
+            gradient: clean.gradient.map_or(RNone, |gradient| RSome(give(gradient))),
+        })
     })
 }
 

@@ -2,15 +2,16 @@
 
 use super::convert::*;
 use crate::{
-    Batch, Budget, Error, Network, NetworkInfo, Output, OwnedNetwork, Pass, Result, Statistics, Step,
+    Batch, Budget, Clean, CleanRequest, Error, Network, NetworkInfo, Output, OwnedNetwork, Pass, Result,
+    Statistics, Step,
     lab::{ExpertsInfo, LabBackend, LabInfo, RealBatch},
     network::{NetworkBackend, Tensors},
     services::{Draw, Level, ServicesBackend},
 };
 use abi_stable::std_types::{RNone, RSlice, RSome, RStr};
 use guard_abi::{
-    BatchView, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkView, PassRequest,
-    RandomRequest, ServicesTable, StepView, ids,
+    BatchView, CleanTable, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkView,
+    PassRequest, RandomRequest, ServicesTable, StepView, ids,
 };
 use std::{any::Any, marker::PhantomData, sync::Mutex};
 use tch::{Device, Tensor};
@@ -21,6 +22,8 @@ pub struct HostTables {
     network: &'static NetworkTable,
     services: &'static ServicesTable,
     lab: &'static LabTable,
+    /// Hosts before it was published do not share passes.
+    clean: Option<&'static CleanTable>,
 }
 
 impl HostTables {
@@ -36,6 +39,7 @@ impl HostTables {
             network: table(host, ids::NETWORK, Interface::table::<NetworkTable>)?,
             services: table(host, ids::SERVICES, Interface::table::<ServicesTable>)?,
             lab: table(host, ids::LAB, Interface::table::<LabTable>)?,
+            clean: table(host, ids::CLEAN, Interface::table::<CleanTable>).ok(),
         };
         known.push((address, tables));
         Ok(tables)
@@ -272,6 +276,21 @@ impl ServicesBackend for RemoteServices<'_> {
         let penalty = self.tables.services.penalty;
         result(penalty(self.host.data, key, &self.step(step), view_of(network)?, &batch_view(batch)))
             .map(take)
+    }
+
+    fn clean(&self, network: &Network, batch: &Batch, request: CleanRequest) -> Result<Clean> {
+        // A network that a method has wrapped is its own, and shared with nobody.
+        let (Some(table), Ok(view)) = (self.tables.clean, view_of(network)) else {
+            return Clean::compute(network, batch, request);
+        };
+        let asked = clean_code(request);
+        let output = result((table.clean)(self.host.data, view, &batch_view(batch), &asked))?;
+        Ok(Clean {
+            images: take(output.images),
+            logits: take(output.logits),
+            losses: take(output.losses),
+            gradient: output.gradient.into_option().map(take),
+        })
     }
 }
 

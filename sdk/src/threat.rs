@@ -1,6 +1,6 @@
-//! How far the images of training may be from the real ones: norm and radius as in a recipe's `evaluate.threat`.
+//! How far a method may go from an image, as an option: norm and radius as in a recipe's `evaluate.threat`.
 
-use guard_sdk::{Budget, Norm, Tensor};
+use crate::{Budget, Norm};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use std::borrow::Cow;
 
@@ -70,14 +70,6 @@ impl JsonSchema for Radius {
     }
 }
 
-/// The images at the found ones, with a graph to `images` where these require gradients: the perturbation is a constant.
-pub(crate) fn placed(images: &Tensor, found: &Tensor) -> Tensor {
-    match images.requires_grad() {
-        true => images + (found - images.detach()),
-        false => found.shallow_clone(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -96,7 +88,9 @@ mod tests {
 
     #[test]
     fn what_is_no_radius_is_refused() {
-        for wrong in [json!(0), json!(-1.0), json!("1/0"), json!("0/255"), json!("8"), json!("a/b"), json!("-1/2")] {
+        for wrong in
+            [json!(0), json!(-1.0), json!("1/0"), json!("0/255"), json!("8"), json!("a/b"), json!("-1/2")]
+        {
             assert!(read(wrong.clone()).is_err_and(|error| error.contains("is not a radius")), "{wrong}");
         }
     }
