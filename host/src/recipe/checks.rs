@@ -180,13 +180,14 @@ fn image_penalties(document: &Document) -> Vec<Problem> {
     let keys = (0..count).flat_map(|index| {
         ["warmup", "initial_weight"].map(|key| child(&child(list, &index.to_string()), key))
     });
-    let written = keys.filter(|pointer| document.get(pointer).is_some());
+    let changes =
+        |pointer: &String| document.get(pointer).and_then(Value::as_f64).is_some_and(|value| value != 0.0);
     let problem = |pointer: String| {
         let message =
             format!("`{}` changes nothing: penalties on images keep their weight", dotted(&pointer));
         document.problem(&pointer, Mark::Key, message).help("leave it out")
     };
-    written.map(problem).collect()
+    keys.filter(changes).map(problem).collect()
 }
 
 /// Nesterov's look ahead follows the momentum, so there must be one.

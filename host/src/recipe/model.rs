@@ -185,6 +185,8 @@ pub struct Training {
     /// What moves the weights.
     pub optimizer: Optimizer,
     /// How the learning rate goes from its start, step by step.
+    #[serde(deserialize_with = "Schedule::named_or_table")]
+    #[schemars(schema_with = "Schedule::name_or_table")]
     pub schedule: Schedule,
     /// Share of the steps in which the learning rate rises along a line to where the schedule starts, from 0 to below 1.
     #[schemars(range(min = 0), extend("exclusiveMaximum" = 1))]
@@ -363,6 +365,8 @@ pub struct Student {
     /// What moves the weights.
     pub optimizer: Optimizer,
     /// How the learning rate goes from its start, step by step.
+    #[serde(deserialize_with = "Schedule::named_or_table")]
+    #[schemars(schema_with = "Schedule::name_or_table")]
     pub schedule: Schedule,
     /// Random changes to each image before each step, in this order.
     pub augment: Augmentations,

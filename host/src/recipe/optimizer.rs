@@ -2,9 +2,9 @@
 //!
 //! The rule: names, defaults and meanings are PyTorch's.
 
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
-use serde_json::json;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Value, json};
 
 /// What moves weights or images, by its `kind`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -89,10 +89,15 @@ impl Default for AdamW {
     }
 }
 
-/// How the learning rate goes from its start, step by step. Points of time are shares of all steps, so that a schedule fits
-/// any number of epochs.
+/// How the learning rate goes from its start, step by step, by its `kind`. Points of time are shares of all steps, so that a
+/// schedule fits any number of epochs.
+///
+/// ```toml
+/// schedule = "cosine"
+/// schedule = { kind = "multi-step", milestones = [0.5, 0.75] }
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
+#[serde(tag = "kind", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Schedule {
     /// It stays.
     Constant,
@@ -104,6 +109,31 @@ pub enum Schedule {
     MultiStep(MultiStepSchedule),
     /// It rises to the optimizer's learning rate and falls to almost nothing, both along half a cosine.
     OneCycle(OneCycleSchedule),
+}
+
+impl Schedule {
+    /// Reads a name as a table that says nothing else.
+    pub(super) fn named_or_table<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let table = match Value::deserialize(deserializer)? {
+            Value::String(name) => json!({ "kind": name }),
+            table => table,
+        };
+        serde_json::from_value(table).map_err(serde::de::Error::custom)
+    }
+
+    /// The schema of what [`Schedule::named_or_table`] reads.
+    pub(super) fn name_or_table(generator: &mut SchemaGenerator) -> Schema {
+        let tables = Schedule::json_schema(generator);
+        let forms = tables.get("oneOf").and_then(Value::as_array);
+        let alone = |form: &&Value| form["required"].as_array().is_some_and(|keys| keys.len() == 1);
+        let names: Vec<&Value> = forms
+            .into_iter()
+            .flatten()
+            .filter(alone)
+            .map(|form| &form["properties"]["kind"]["const"])
+            .collect();
+        json_schema!({ "anyOf": [{ "type": "string", "enum": names }, tables] })
+    }
 }
 
 /// The learning rate is multiplied by a factor at equal distances.

@@ -373,7 +373,7 @@ fn schedules_averages_and_ramps_are_held_to_their_ranges() {
     let text = with(
         r#"
 [training]
-schedule = { multi-step = { milestones = [0.5, 1.5] } }
+schedule = { kind = "multi-step", milestones = [0.5, 1.5] }
 warmup = 1
 ema = 1.0
 clip_gradient = 0
@@ -384,7 +384,7 @@ use = "curvature"
 warmup = 2
 initial_weight = -1
 [student]
-schedule = { step = { factor = 0.1 } }
+schedule = { kind = "step", factor = 0.1 }
 [distill]
 objective = "sre2l"
 regularizers = [{ use = "l2", warmup = 0.5 }]
@@ -392,7 +392,7 @@ regularizers = [{ use = "l2", warmup = 0.5 }]
     );
     let found = bad(&text, &[]);
     for part in [
-        "`training.schedule.multi-step.milestones.1` must be at most 1, found 1.5",
+        "`training.schedule.milestones.1` must be at most 1, found 1.5",
         "`training.warmup` must be less than 1, found 1",
         "`training.ema` must be less than 1, found 1.0",
         "`training.clip_gradient` must be greater than 0, found 0",
@@ -400,7 +400,7 @@ regularizers = [{ use = "l2", warmup = 0.5 }]
         "`training.validation_share` must be greater than 0, found 0",
         "`training.regularizers.0.warmup` must be at most 1, found 2",
         "`training.regularizers.0.initial_weight` must be at least 0, found -1",
-        "missing key `every` in `student.schedule.step`",
+        "missing key `every` in `student.schedule`",
         "`distill.regularizers.0.warmup` changes nothing: penalties on images keep their weight",
     ] {
         assert!(found.contains(part), "`{part}` is missing in:\n{found}");

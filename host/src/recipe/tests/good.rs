@@ -88,16 +88,19 @@ fn every_key_of_the_schema_is_described() {
 }
 
 #[test]
-fn a_schedule_is_a_name_or_a_table_under_its_name() {
+fn a_schedule_is_a_name_or_a_table() {
     let schedule = |written: &str| {
         good(&with(&format!("[training]\nschedule = {written}\n")), &[]).recipe.training.schedule
     };
     assert_eq!(schedule("\"constant\""), Schedule::Constant);
     let milestones = MultiStepSchedule { milestones: vec![0.5, 0.75], factor: 0.1 };
-    assert_eq!(schedule("{ multi-step = { milestones = [0.5, 0.75] } }"), Schedule::MultiStep(milestones));
     assert_eq!(
-        schedule("{ step = { every = 0.25, factor = 0.5 } }"),
+        schedule("{ kind = \"multi-step\", milestones = [0.5, 0.75] }"),
+        Schedule::MultiStep(milestones)
+    );
+    assert_eq!(
+        schedule("{ kind = \"step\", every = 0.25, factor = 0.5 }"),
         Schedule::Step(StepSchedule { every: 0.25, factor: 0.5 })
     );
-    assert_eq!(schedule("{ one-cycle = {} }"), Schedule::OneCycle(OneCycleSchedule { rise: 0.3 }));
+    assert_eq!(schedule("\"one-cycle\""), Schedule::OneCycle(OneCycleSchedule { rise: 0.3 }));
 }
