@@ -88,7 +88,9 @@ mod tests {
 
     #[test]
     fn what_is_no_radius_is_refused() {
-        for wrong in [json!(0), json!(-1.0), json!("1/0"), json!("0/255"), json!("8"), json!("a/b"), json!("-1/2")] {
+        for wrong in
+            [json!(0), json!(-1.0), json!("1/0"), json!("0/255"), json!("8"), json!("a/b"), json!("-1/2")]
+        {
             assert!(read(wrong.clone()).is_err_and(|error| error.contains("is not a radius")), "{wrong}");
         }
     }

@@ -1,17 +1,21 @@
 //! How fast this machine is: a few steps of a network on noise, and of penalties on a small network.
 
+use super::optimizer::OptimizerState;
 use crate::{
     network::{Architecture, Convnet, Model, NetworkSpec, NormLayer},
     plugin::{Context, NoNetworks, Plugins, Silent},
     random::Streams,
-    recipe::RegularizerUse,
+    recipe::{AdamW, Optimizer, RegularizerUse},
 };
 use guard_sdk::{
     Batch, Device, Kind, Network, Result, Space, Tensor,
-    autograd::{Graph, grad_if_used},
+    autograd::{Graph, grad, grad_if_used},
 };
 use serde_json::Value;
-use std::time::{Duration, Instant};
+use std::{
+    cell::RefCell,
+    time::{Duration, Instant},
+};
 
 /// A measurement takes at least as long as this, and so many turns unless they take longer than that.
 const PATIENCE: Duration = Duration::from_millis(60);
@@ -26,7 +30,7 @@ const STEADY: f64 = 5e8;
 pub(super) struct Speed {
     /// A forward pass without graph.
     pub forward: f64,
-    /// A step of training: forward and backward.
+    /// A step of training: forward, backward and the optimiser.
     pub step: f64,
 }
 
@@ -96,6 +100,7 @@ pub(super) fn with_penalties(plugins: &Plugins, uses: &[RegularizerUse]) -> Resu
 /// A network and a batch of noise.
 struct Trial {
     model: Model,
+    optimizer: RefCell<OptimizerState>,
     images: Tensor,
     labels: Tensor,
     ids: Vec<u64>,
@@ -111,6 +116,7 @@ impl Trial {
         let spec = NetworkSpec { mean: known(&spec.mean), std: known(&spec.std), ..spec.clone() };
         Ok(Self {
             model: Model::fresh(&spec, &streams, Device::Cpu)?,
+            optimizer: RefCell::new(OptimizerState::new(&Optimizer::Adamw(AdamW::default()))),
             images: Tensor::f_full([count, channels, height, width], 0.5, (Kind::Float, Device::Cpu))?
                 + streams.uniform("noise", &[1, channels, height, width], Kind::Float)? * 0.1,
             labels: Tensor::f_arange(count, (Kind::Int64, Device::Cpu))?.f_remainder(spec.classes)?,
@@ -122,14 +128,18 @@ impl Trial {
         Batch::pixels(&self.images, &self.labels, &self.ids)
     }
 
+    /// The rate 0 leaves the network as it is, after all the work of a step.
     fn step(&self) -> Result<()> {
         let logits = self.model.train_logits(&self.images, Space::Pixels)?;
-        self.gradients(&self.batch().cross_entropy_each(&logits)?.mean(None::<Kind>))
+        let loss = self.batch().cross_entropy_each(&logits)?.mean(None::<Kind>);
+        let parameters: Vec<&Tensor> = self.model.parameters().iter().collect();
+        let gradients = grad(&loss, &parameters, Graph::Free)?;
+        self.optimizer.borrow_mut().step(self.model.parameters(), &gradients, 0.0)
     }
 
-    fn gradients(&self, loss: &Tensor) -> Result<()> {
+    fn gradients(&self, penalty: &Tensor) -> Result<()> {
         let parameters: Vec<&Tensor> = self.model.parameters().iter().collect();
-        grad_if_used(loss, &parameters, Graph::Free).map(|_| ())
+        grad_if_used(penalty, &parameters, Graph::Free).map(|_| ())
     }
 }
 

@@ -51,10 +51,9 @@ impl Folding<'_> {
                 (Operation::Residual { main, shortcut }, _) => {
                     Operation::Residual { main: self.all(main)?, shortcut: self.all(shortcut)? }
                 }
-                (Operation::Concatenate { split, branches: [first, second] }, _) => Operation::Concatenate {
-                    split: *split,
-                    branches: [self.all(first)?, self.all(second)?],
-                },
+                (Operation::Concatenate { split, branches: [first, second] }, _) => {
+                    Operation::Concatenate { split: *split, branches: [self.all(first)?, self.all(second)?] }
+                }
                 (other, _) => other.clone(),
             });
         }

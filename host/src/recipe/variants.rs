@@ -14,8 +14,7 @@ use super::problem::Problem;
 const OWN: [&str; 2] = ["name", "baseline"];
 
 /// What a variant may say, beside its name.
-const MAY_DIFFER: [&str; 7] =
-    ["network", "training", "experts", "distill", "relabel", "student", "students"];
+const MAY_DIFFER: [&str; 7] = ["network", "training", "experts", "distill", "relabel", "student", "students"];
 
 /// What all variants share.
 const SHARED: [&str; 5] = ["data", "seed", "evaluate", "plugins", "variants"];
