@@ -133,7 +133,7 @@ impl<'a> Checks<'a> {
     /// As [`Checks::compare`], with `slack` added to what is allowed.
     pub fn compare_with(&mut self, key: &str, found: &Tensor, precision: Precision, slack: f64) {
         self.open.remove(key);
-        if !self.has(key) {
+        if !self.has(key) || self.depends_on_instructions(key, precision) {
             return;
         }
         let recorded = self.recorded(key);
@@ -153,6 +153,9 @@ impl<'a> Checks<'a> {
             return self.compare(key, found, Precision::Path);
         }
         self.open.remove(key);
+        if self.depends_on_instructions(key, Precision::Path) {
+            return;
+        }
         let Some(recorded) = self.stored(key).map(Tensor::shallow_clone) else {
             return self.skip(key, "no file of the folder holds it");
         };
@@ -161,6 +164,22 @@ impl<'a> Checks<'a> {
         let share =
             deviation.abs().le(same).logical_not().to_kind(Kind::Double).mean(Kind::Double).double_value(&[]);
         self.judge(key, share, DIFFERING_PIXELS);
+    }
+
+    /// Leaves `key` out where an attack's float32 path ends elsewhere because libtorch rounds with other instructions:
+    /// PyTorch itself, with AVX2, moves 3.4 % of the pixels of `rnat.atk_pgd100_e8` away from where AVX-512 put them, and
+    /// `linf` of `rnat.atk_cw_c1` by 1.4e-4. Decisions, their share and the loss along the path are compared everywhere.
+    fn depends_on_instructions(&mut self, key: &str, precision: Precision) -> bool {
+        let path = ["adv", "linf", "l2", "logits_adv"].contains(&key) && precision != Precision::Exact;
+        let attack = self.case.dtype == Dtype::F32 && self.case.name.starts_with("atk_");
+        let Some(instructions) = self.golden.other_instructions().filter(|_| path && attack) else {
+            return false;
+        };
+        self.skip(
+            key,
+            &format!("made with {instructions} instructions, which round otherwise than those used here"),
+        );
+        true
     }
 
     /// What a float32 attack along signs may be off in the l2 norm of its perturbations: the square of each pixel's is

@@ -1,6 +1,6 @@
 //! The folder's `index.json` and the safetensors files that it names.
 
-use guard_sdk::{Error, Kind, Result, Space, Tensor};
+use guard_sdk::{Error, Kind, Result, Space, Tensor, abi::shim::cpu_capability};
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -24,9 +24,18 @@ pub struct Golden {
 
 #[derive(Deserialize)]
 pub struct Index {
+    versions: Versions,
     pub models: BTreeMap<String, ModelEntry>,
     pub inputs: BTreeMap<String, FileEntry>,
     pub cases: Vec<Case>,
+}
+
+/// What computed the values.
+#[derive(Deserialize)]
+struct Versions {
+    /// The instructions that libtorch used, e.g. `AVX512`; older folders do not say.
+    #[serde(default)]
+    cpu_capability: Option<String>,
 }
 
 /// A network: what it is, and the file of its parameters.
@@ -130,6 +139,11 @@ impl Case {
 }
 
 impl Golden {
+    /// The instructions that the values were computed with, where libtorch uses others here.
+    pub fn other_instructions(&self) -> Option<&str> {
+        self.index.versions.cpu_capability.as_deref().filter(|recorded| *recorded != cpu_capability())
+    }
+
     pub fn read(folder: PathBuf) -> Result<Self> {
         let path = folder.join("index.json");
         let unreadable = |error: String| Error::new(format!("`{}`: {error}", path.display()));
