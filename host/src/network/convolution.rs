@@ -48,9 +48,11 @@ pub(super) fn fold(weight: &Tensor, bias: Option<&Tensor>, norm: [&Tensor; 4]) -
 }
 
 /// BatchNorm in eval mode as x ↦ s·x + t: s = γ/√(variance + ε) and t = β − mean·s, each `[C]`, from
-/// `[γ, β, mean, variance]`.
-pub(super) fn affine([gamma, beta, mean, variance]: [&Tensor; 4]) -> Result<(Tensor, Tensor)> {
-    let scale = gamma.f_mul(&(variance + EPSILON).f_rsqrt()?)?;
+/// `[γ, β, mean, variance]`; computed in float64 and rounded once.
+pub(super) fn affine(norm: [&Tensor; 4]) -> Result<(Tensor, Tensor)> {
+    let kind = norm[0].kind();
+    let [gamma, beta, mean, variance] = norm.map(|tensor| tensor.to_kind(Kind::Double));
+    let scale = gamma.f_mul(&(&variance + EPSILON).f_rsqrt()?)?;
     let shift = beta.f_sub(&mean.f_mul(&scale)?)?;
-    Ok((scale, shift))
+    Ok((scale.to_kind(kind), shift.to_kind(kind)))
 }

@@ -67,13 +67,13 @@ impl<'a> Run<'a> {
     }
 
     /// Whether BatchNorm behind this convolution is better folded into it: in eval mode it is affine, and there are more
-    /// activations than weights.
+    /// activations than weights. Frozen networks are folded once instead, by [`Model::for_inference`].
     fn folds(&self, x: &Tensor, convolution: &Convolution) -> bool {
         let Pass { mode, statistics, .. } = self.pass;
         let positions = x.numel() as i64 / x.size()[1] / (convolution.stride * convolution.stride);
         let weight = &self.model.parameters()[convolution.weight];
         let weights = weight.numel() as i64 / weight.size()[0];
-        mode == Mode::Eval && !statistics && precise(x) && positions >= weights
+        weight.requires_grad() && mode == Mode::Eval && !statistics && precise(x) && positions >= weights
     }
 
     fn one(&mut self, operation: &Operation, x: Tensor) -> Result<Tensor> {
@@ -160,7 +160,9 @@ impl<'a> Run<'a> {
                 running_variance: running_variance.shallow_clone(),
             });
         }
-        if self.pass.mode == Mode::Eval && x.device() == Device::Cpu && precise(x) {
+        let (eval, differentiated) =
+            (self.pass.mode == Mode::Eval, self.pass.statistics || parameters[*weight].requires_grad());
+        if eval && differentiated && x.device() == Device::Cpu && precise(x) {
             // libtorch's own takes several times as long to differentiate.
             let (scale, shift) = affine(norm.tensors(parameters, buffers))?;
             let per_channel = |values: Tensor| values.f_reshape([1, -1, 1, 1]);
