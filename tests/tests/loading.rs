@@ -135,7 +135,8 @@ fn methods_of_a_kind_that_this_host_does_not_know_are_left_out_and_the_others_wo
     let copy = altered_curvature(&folder, from, r#""somethingnew","name":"curvatur""#);
     let bench = Bench::new(&[&copy.display().to_string()]);
     let methods = &bench.plugins.loaded()[0].manifest.methods;
-    assert_eq!(methods.iter().map(|method| method.name.as_str()).collect::<Vec<_>>(), ["gradient-norm"]);
+    let names: Vec<&str> = methods.iter().map(|method| method.name.as_str()).collect();
+    assert_eq!(names, ["gradient-norm", "jacobian", "local-linearity"]);
     let examples = Examples::new(Kind::Float, 2);
     let mut method = bench.regularizer("gradient-norm", json!({})).unwrap();
     let network = guard_sdk::Network::lend(&examples.model);
@@ -190,7 +191,9 @@ fn an_unknown_method_gets_the_nearest_name_as_a_suggestion() {
     let error = bench.attack("curvature", json!({})).err().unwrap();
     assert_eq!(
         error.help.as_deref(),
-        Some("there are: apgd, autoattack, cw, deepfool, ensemble, fab, fgsm, mim, noise, pgd, square"),
+        Some(
+            "there are: apgd, autoattack, cw, deepfool, ensemble, fab, fgsm, mim, noise, pgd, square, transfer"
+        ),
         "nothing is near"
     );
 }

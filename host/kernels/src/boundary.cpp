@@ -75,7 +75,9 @@ char *guard_kernels_sgd(at::Tensor *tensor, at::Tensor *momentum, const at::Tens
                 "an optimiser's tensors must be dense and stored alike");
     at::Tensor same = *gradient;
     if (same.strides() != tensor->strides()) same = at::empty_like(*tensor).copy_(same);
-    at::_fused_sgd_({*tensor}, {same}, {*momentum}, weight_decay, decay, learning_rate, 0.0, nesterov, false, false);
+    // Without momentum libtorch wants to see none.
+    const auto kept = decay == 0 ? std::vector<at::Tensor>{} : std::vector<at::Tensor>{*momentum};
+    at::_fused_sgd_({*tensor}, {same}, kept, weight_decay, decay, learning_rate, 0.0, nesterov, false, false);
   });
 }
 }

@@ -225,6 +225,10 @@ fn a_step_of_sgd_is_pytorchs_however_the_gradient_is_stored() {
             assert!(off(&tensor, &(&start - moved * 0.1)) < 1e-14);
         }
     }
+    let (mut tensor, mut momentum) = (start.copy(), start.zeros_like());
+    sgd(&mut tensor, &mut momentum, &gradient, SgdStep { momentum: 0.0, ..step }).unwrap();
+    assert!(off(&tensor, &(&start - (&gradient + &start * 0.01) * 0.1)) < 1e-14);
+    assert_eq!(momentum, start.zeros_like(), "without momentum nothing is kept");
     let (mut tensor, mut momentum) = (start.copy(), channels_last(&start));
     assert!(sgd(&mut tensor, &mut momentum, &gradient, step).is_err());
     assert!(sgd(&mut tensor, &mut start.copy(), &gradient.narrow(0, 0, 1), step).is_err());
