@@ -1,8 +1,8 @@
 """Shows that PyTorch reads what the host writes: every file given must load with `weights_only=True` (or as safetensors)
 and hold the tensors of `zip.pth`, bit for bit.
 
-    GUARD_EXPORT_DIR=/tmp/export cargo test --release -p guard-host --lib weights::tests::both_formats
-    python tests/weights/check.py /tmp/export/*        (torch 2.11, safetensors)
+    GUARD_EXPORT_DIR=DIR cargo test --release -p guard-host --lib weights::tests::both_formats
+    python tests/weights/check.py DIR/*        (torch 2.11, safetensors)
 """
 
 import pathlib
