@@ -136,8 +136,8 @@ fn evaluate_among(
     evaluator.run(attacks, budgets, &context)
 }
 
-fn codes(evaluation: &Evaluation) -> Vec<&'static str> {
-    evaluation.flags.iter().map(|flag| flag.code).collect()
+fn codes(evaluation: &Evaluation) -> Vec<&str> {
+    evaluation.flags.iter().map(|flag| flag.code.as_ref()).collect()
 }
 
 fn flags(

@@ -4,13 +4,13 @@ use super::{Format, Session, print, print_json};
 use crate::{
     cli::Failure,
     data,
-    engine::{EvalOnly, Evaluator, Keep, Surrogates},
+    engine::{EvalOnly, Evaluator, Keep, Surrogates, arrays},
     network::Model,
     plan::Plan,
     plugin::Context,
     random::Streams,
     recipe,
-    report::{arrays, evaluation_json, evaluation_table, legacy_of_network},
+    report::{evaluation_json, evaluation_table, legacy_of_network},
     run::{Display, Journal, write_atomically},
 };
 use clap::Args;

@@ -8,11 +8,11 @@ use crate::{
     plan::{Plan, check_methods},
     random::Streams,
     recipe::{self, EvaluationSplit, Loaded, Problems},
-    report::{arrays, json, legacy, page, summary, table},
-    run::{Display, Journal, RunDirectory, write_atomically, write_text},
+    report::{json, legacy, page, summary, table},
+    run::{Begun, Display, Journal, RunDirectory, Stages, Typed, write_text},
 };
 use clap::Args;
-use guard_sdk::{Device, Error, Tensor};
+use guard_sdk::{Device, Error};
 use std::{fs, path::PathBuf};
 
 /// The recipe that runs when none is named.
@@ -35,6 +35,13 @@ pub(super) struct RunArguments {
     /// The run directory; `runs/NAME` if left out. It must be empty.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Go on with the run in this directory: its recipe, its changes and its variants, unless others are given. What it
+    /// has finished is not run again.
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    resume: Option<PathBuf>,
+    /// Resume though something is no longer as it was; what that touches is run again.
+    #[arg(long, requires = "resume")]
+    force: bool,
     /// Show no progress.
     #[arg(long, short)]
     quiet: bool,
@@ -47,24 +54,81 @@ impl RunArguments {
             || !(self.sets.is_empty() && self.variants.is_empty())
             || self.dry_run
             || self.out.is_some()
+            || self.resume.is_some()
             || self.quiet
     }
 }
 
+/// A run to be done: what it is, and where, if it was begun before.
+struct Task {
+    typed: Typed,
+    recipe: String,
+    begun: Option<(RunDirectory, Begun)>,
+}
+
+impl Task {
+    /// What the command line says; what it leaves out is as it was when the run was begun that is to be resumed.
+    fn new(session: &Session, arguments: &RunArguments) -> Result<Self, Failure> {
+        let begun = arguments.resume.as_deref().map(RunDirectory::resume).transpose().map_err(refused)?;
+        let earlier = begun.as_ref().map(|(_, begun)| begun);
+        let (name, recipe) = match (&arguments.recipe, earlier) {
+            (Some(path), _) => (
+                path.display().to_string(),
+                fs::read_to_string(path).map_err(|error| missing_recipe(path, &error))?,
+            ),
+            (None, Some(begun)) => (begun.typed.recipe.clone(), begun.recipe.clone()),
+            (None, None) => (BUILT_IN.0.to_string(), BUILT_IN.1.to_string()),
+        };
+        let mut typed = earlier.map(|begun| begun.typed.clone()).unwrap_or_default();
+        typed.recipe = name;
+        typed.sets.extend(arguments.sets.iter().cloned());
+        typed.plugins.extend(session.requests.iter().cloned());
+        if !arguments.variants.is_empty() {
+            typed.variants.clone_from(&arguments.variants);
+        }
+        Ok(Self { typed, recipe, begun })
+    }
+
+    /// The folder: a new one, or that of the run as it was begun.
+    fn directory(self, plan: &Plan, arguments: &RunArguments) -> Result<RunDirectory, Failure> {
+        let directory = match self.begun {
+            None => RunDirectory::create(&PathBuf::from("runs"), &plan.name, arguments.out.as_deref())
+                .map_err(refused)?,
+            Some((directory, begun)) => {
+                let changes = begun.changes(plan)?;
+                if !(changes.is_empty() || arguments.force) {
+                    let message = "the run would not go on as it was begun";
+                    let error = changes.into_iter().fold(Error::new(message), Error::cause);
+                    return Err(Failure::Usage(
+                        error.help("`--force` goes on all the same, and runs again what that touches"),
+                    ));
+                }
+                directory
+            }
+        };
+        directory.begin(&self.recipe, &self.typed, plan)?;
+        Ok(directory)
+    }
+}
+
+/// What is the matter with a run directory is a matter of usage, unless the file system is to blame.
+fn refused(error: Error) -> Failure {
+    match error.code.as_str() {
+        "occupied" | "no-run" | "in-use" => Failure::Usage(error),
+        _ => Failure::Run(error),
+    }
+}
+
 pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), Failure> {
-    let (name, text) = match &arguments.recipe {
-        Some(path) => (
-            path.display().to_string(),
-            fs::read_to_string(path).map_err(|error| missing_recipe(path, &error))?,
-        ),
-        None => (BUILT_IN.0.to_string(), BUILT_IN.1.to_string()),
-    };
-    let mut loaded = recipe::load(&name, &text, &arguments.sets).map_err(|problems| {
-        let documents = recipe::documents(&name, &text, &arguments.sets);
+    let task = Task::new(&session, arguments)?;
+    session.requests.clone_from(&task.typed.plugins);
+    let (name, text, sets) = (&task.typed.recipe, &task.recipe, &task.typed.sets);
+    let mut loaded = recipe::load(name, text, sets).map_err(|problems| {
+        let documents = recipe::documents(name, text, sets);
         let more = check_methods(&documents, &session.requests, &mut session.plugins);
         Problems::new(problems.into_vec().into_iter().chain(more).collect())
     })?;
-    choose(&mut loaded, &arguments.variants)?;
+    choose(&mut loaded, &task.typed.variants)?;
     let prepared = data::prepare(&loaded.recipe.data);
     let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
     if arguments.dry_run {
@@ -79,37 +143,25 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     if loaded.recipe.evaluate.split == EvaluationSplit::Validation {
         data = data.with_validation(&Streams::new(plan.seed));
     }
-    let directory = RunDirectory::create(&PathBuf::from("runs"), &plan.name, arguments.out.as_deref())
-        .map_err(
-            |error| if error.code == "occupied" { Failure::Usage(error) } else { Failure::Run(error) },
-        )?;
-    let text = with_choices(&text, arguments);
-    directory.begin(&text, &plan)?;
+    let recipe_blake3 = blake3::hash(text.as_bytes()).to_hex().to_string();
+    let directory = task.directory(&plan, arguments)?;
     if !arguments.quiet {
         tell_estimate(&plan, &session, Some([data.train.len(), data.test.len()]));
     }
     let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };
-    let journal = Journal::create(directory.path(), display)?;
+    let journal = Journal::open(directory.path(), display)?;
+    let stages = Stages::open(directory.path())?;
     let pipeline = Pipeline {
         plan: &plan,
         plugins: &session.plugins,
         data: &data,
         directory: &directory,
         journal: &journal,
-        recipe_blake3: blake3::hash(text.as_bytes()).to_hex().to_string(),
+        stages: &stages,
+        recipe_blake3,
         device,
     };
     let results = pipeline.run()?;
-    for variant in &results.variants {
-        let folder = directory.variant(&plan, &variant.name).join("evaluations");
-        let students = variant.students.iter().map(|student| (student.file_name(), &student.evaluation));
-        let teacher = variant.teacher.iter().map(|teacher| ("teacher".to_string(), teacher));
-        for (network, evaluation) in teacher.chain(students) {
-            write_atomically(&folder.join(format!("{network}.safetensors")), |aside| {
-                Ok(Tensor::write_safetensors(&arrays(evaluation), aside)?)
-            })?;
-        }
-    }
     let (figures, others, results) = (summary(&results), legacy(&plan, &results), json(&results));
     directory.write_json("results.json", &results)?;
     directory.write_json("legacy.json", &others.json())?;
@@ -149,13 +201,6 @@ fn choose(recipe: &mut Loaded, names: &[String]) -> Result<(), Failure> {
     }
     recipe.variants.retain(|variant| names.is_empty() || names.contains(&variant.name));
     Ok(())
-}
-
-/// The recipe as given, with what was chosen and changed on the command line as comments.
-fn with_choices(text: &str, arguments: &RunArguments) -> String {
-    let sets = arguments.sets.iter().map(|set| format!("# --set {set}\n"));
-    let variants = arguments.variants.iter().map(|name| format!("# --variant {name}\n"));
-    sets.chain(variants).collect::<String>() + text
 }
 
 /// What each variant will take, on stderr. A run that cannot be estimated is run all the same.

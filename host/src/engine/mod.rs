@@ -14,7 +14,8 @@
 //! | `student_loss` | divergence from soft labels, cross-entropy to classes |
 //! | `evaluate` | clean and robust accuracy, and what makes the numbers doubtful |
 //! | `estimate`, `calibrate` | what a run will take, told before it begins |
-//! | `pipeline` | the stages in order, for every variant |
+//! | `keys` | what determines the outcome of each stage |
+//! | `pipeline` | the stages in order, for every variant, each run once |
 
 mod average;
 mod calibrate;
@@ -23,6 +24,7 @@ mod estimate;
 mod evaluate;
 pub mod experts;
 mod first_images;
+mod keys;
 mod lab;
 mod optimizer;
 mod pipeline;
@@ -39,7 +41,7 @@ pub use distill::{Distiller, ImageGroup, Stopped, SyntheticSet};
 pub use estimate::{Estimate, ImageCounts, estimate};
 pub use evaluate::{
     AttackResult, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Flag, Keep, Member,
-    PROBE_ATTACKS, Surrogates, UnderThreat, accuracy, count, rounded,
+    PROBE_ATTACKS, Surrogates, UnderThreat, accuracy, arrays, count, rounded,
 };
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;

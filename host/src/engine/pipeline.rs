@@ -4,6 +4,7 @@ use super::{
     Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Ramp, Room, Stopped, StudentTrainer, Surrogates,
     Trained, Trainer, TrainingLoss, Views, WeightedRegularizer, accuracy,
     experts::{ExpertFolder, ExpertManifest, ExpertTrainer},
+    keys::StageKeys,
     relabel,
 };
 use crate::{
@@ -14,13 +15,13 @@ use crate::{
     random::Streams,
     recipe::{Distill, EvaluationSplit, Labels, RegularizerUse, Student, TEACHER, Training},
     run::{
-        DistilledManifest, Journal, LabelPlan, RunDirectory, SoftLabels, StageLog, write_atomically,
-        write_distilled,
+        Distilled, DistilledManifest, Journal, LabelPlan, RunDirectory, SoftLabels, Stage, StageLog, Stages,
+        write_atomically, write_distilled,
     },
 };
 use guard_sdk::{Device, Error, Level, Result, Tensor, lab::LabInfo, objective::Networks};
 use serde_json::Value;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The learnable that students take their learning rate from.
 const LEARNED_RATE: &str = "learning-rate";
@@ -100,6 +101,8 @@ pub struct Pipeline<'a> {
     pub directory: &'a RunDirectory,
     /// Progress and metrics.
     pub journal: &'a Journal,
+    /// What was finished before.
+    pub stages: &'a Stages,
     /// BLAKE3 of the recipe as given.
     pub recipe_blake3: String,
     /// Where tensors live.
@@ -112,7 +115,10 @@ impl Pipeline<'_> {
     /// # Errors
     /// The first failure. What was written before stays.
     pub fn run(&self) -> Result<RunResults> {
-        let variants = self.plan.variants.iter().map(|variant| VariantRun { pipeline: self, variant }.run());
+        let variants = self.plan.variants.iter().map(|variant| {
+            let folder = self.directory.variant(self.plan, &variant.name);
+            VariantRun { pipeline: self, variant, folder }.run()
+        });
         Ok(RunResults {
             dataset: self.plan.data.name.clone(),
             images: self.data.test.len(),
@@ -126,15 +132,14 @@ impl Pipeline<'_> {
     }
 }
 
-/// The file of stored labels in `distilled/`.
-const SOFT_LABELS: &str = "soft-labels.safetensors";
-
 /// What all students of a variant learn from.
-enum StudentLabels {
+enum StudentLabels<'a> {
     /// The images' classes.
     Hard,
+    /// Class probabilities that the objective learned.
+    Learned(&'a Tensor),
     /// The teacher's logits of the images as they are, `[N,K]`.
-    Soft(Tensor),
+    Soft(&'a Tensor),
     /// The teacher, asked in every step.
     Online(Model),
     /// The teacher's logits of every view.
@@ -144,28 +149,42 @@ enum StudentLabels {
 struct VariantRun<'a> {
     pipeline: &'a Pipeline<'a>,
     variant: &'a VariantPlan,
+    /// Its own, in the run directory.
+    folder: PathBuf,
+}
+
+/// A network that is evaluated.
+struct Judged<'a> {
+    model: &'a Model,
+    /// What determines it.
+    key: String,
+    /// What its stages are called.
+    stage: &'a str,
+    /// What its files are called, without extension.
+    file: &'a str,
 }
 
 impl VariantRun<'_> {
     fn run(&self) -> Result<VariantResults> {
-        let folder = self.pipeline.directory.variant(self.pipeline.plan, &self.variant.name);
         let loss = self.training_loss()?;
-        let teacher = if self.variant.trains_teacher { Some(self.train(&loss, &folder)?) } else { None };
+        let keys = self.keys();
+        let teacher = if self.variant.trains_teacher { Some(self.train(&loss)?) } else { None };
         let VariantPlan { name, baseline, .. } = self.variant;
         let mut results =
             VariantResults { name: name.clone(), baseline: *baseline, teacher: None, students: Vec::new() };
-        if let Some(teacher) = &teacher {
-            results.teacher = Some(self.evaluate(teacher, Some(teacher), "evaluate teacher")?);
+        if let Some(model) = &teacher {
+            let judged = Judged { model, key: keys.teacher(), stage: TEACHER, file: TEACHER };
+            results.teacher = Some(self.evaluate(&judged, teacher.as_ref())?);
         }
         if let Some(distill) = &self.variant.recipe.distill {
-            let set = self.distill(&folder, distill, teacher.as_ref(), &loss)?;
-            let labels = self.relabel(&folder, &set.images, teacher.as_ref())?;
-            self.write_set(&folder.join("distilled"), distill, &set, &labels)?;
+            let set = self.distill(distill, teacher.as_ref(), &loss)?;
+            let labels = self.relabel(&set, teacher.as_ref())?;
             for network in &self.variant.students {
                 for number in 0..self.variant.recipe.student.count as u64 {
-                    let stage = format!("evaluate {}", Self::stage(network, number));
-                    let student = self.student(&folder, network, number, &set, &labels)?;
-                    let evaluation = self.evaluate(&student, teacher.as_ref(), &stage)?;
+                    let model = &self.student(network, number, &set, &labels)?;
+                    let file = &file_name(network.label.as_deref(), number);
+                    let (stage, key) = (&Self::stage(network, number), keys.student(network, number, file));
+                    let evaluation = self.evaluate(&Judged { model, key, stage, file }, teacher.as_ref())?;
                     results.students.push(StudentResult {
                         network: network.label.clone(),
                         number,
@@ -175,6 +194,23 @@ impl VariantRun<'_> {
             }
         }
         Ok(results)
+    }
+
+    fn keys(&self) -> StageKeys<'_> {
+        let Pipeline { plan, data, .. } = self.pipeline;
+        StageKeys { plan, variant: self.variant, images: [data.train.len(), data.test.len()] }
+    }
+
+    /// What `load` reads of a stage, which `make` writes unless it is there.
+    fn outcome<T>(
+        &self,
+        stage: &str,
+        key: &str,
+        make: impl FnOnce() -> Result<Vec<PathBuf>>,
+        load: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        let stage = Stage { variant: &self.variant.name, name: stage, folder: &self.folder, key };
+        self.pipeline.stages.outcome(&stage, self.pipeline.journal, make, load)
     }
 
     fn streams(&self, stage: &str) -> Streams {
@@ -222,22 +258,27 @@ impl VariantRun<'_> {
         Ok(loss.ramped(training.regularizers.iter().map(Ramp::of).collect()))
     }
 
-    fn train(&self, loss: &TrainingLoss, folder: &Path) -> Result<Model> {
-        let (log, streams) = (self.log("train"), self.streams("train"));
-        let fresh = Model::fresh(&self.variant.network, &streams.named("network"), self.pipeline.device)?;
-        let trainer = Trainer {
-            split: &self.pipeline.data.train,
-            training: &self.variant.recipe.training,
-            loss,
-            streams: streams.clone(),
-            observer: &log,
+    fn train(&self, loss: &TrainingLoss) -> Result<Model> {
+        let (Pipeline { data, device, .. }, recipe) = (self.pipeline, &self.variant.recipe);
+        let make = || {
+            let (log, streams) = (self.log("train"), self.streams("train"));
+            let fresh = Model::fresh(&self.variant.network, &streams.named("network"), *device)?;
+            let trainer = Trainer {
+                split: &data.train,
+                training: &recipe.training,
+                loss,
+                streams: streams.clone(),
+                observer: &log,
+            };
+            let trained = trainer.run(fresh, &self.context("train", &streams, &log));
+            self.keep(trained, TEACHER, &log, recipe.training.epochs)
         };
-        let trained = trainer.run(fresh, &self.context("train", &streams, &log));
-        keep(trained, &folder.join("checkpoints"), "teacher", &log, self.variant.recipe.training.epochs)
+        let load = || Model::load(&self.variant.network, &self.folder.join(checkpoint(TEACHER)), *device);
+        self.outcome("train", &self.keys().teacher(), make, load)
     }
 
     /// The expert trajectories: those of the folder, and what is missing.
-    fn experts(&self, folder: &Path, loss: &TrainingLoss) -> Result<ExpertFolder> {
+    fn experts(&self, loss: &TrainingLoss) -> Result<ExpertFolder> {
         let (log, streams) = (self.log("experts"), self.streams("experts"));
         let recipe = &self.variant.recipe;
         let data = self.pipeline.data;
@@ -247,7 +288,7 @@ impl VariantRun<'_> {
             network: self.variant.network.clone(),
             training: Training { epochs: recipe.experts.epochs, ..recipe.training.clone() },
         };
-        let place = recipe.experts.folder.clone().unwrap_or_else(|| folder.join("experts"));
+        let place = recipe.experts.folder.clone().unwrap_or_else(|| self.folder.join("experts"));
         let experts = ExpertFolder::prepare(&place, &manifest)?;
         let trainer = ExpertTrainer {
             split: &data.train,
@@ -262,9 +303,24 @@ impl VariantRun<'_> {
         Ok(experts)
     }
 
-    fn distill(
+    /// The synthetic set, from `distilled/`.
+    fn distill(&self, distill: &Distill, teacher: Option<&Model>, loss: &TrainingLoss) -> Result<Distilled> {
+        let folder = self.folder.join("distilled");
+        let make = || {
+            let set = self.synthesise(distill, teacher, loss)?;
+            let logits = match (self.variant.recipe.relabel.labels, teacher) {
+                (Labels::Soft, Some(teacher)) => Some(teacher.for_inference()?.eval_logits(&set.images)?),
+                _ => None,
+            };
+            let files = self.write_set(&folder, distill, &set, logits.as_ref())?;
+            Ok(files.into_iter().map(|file| Path::new("distilled").join(file)).collect())
+        };
+        let load = || Distilled::read(&folder, self.pipeline.device);
+        self.outcome("distill", &self.keys().distilled(), make, load)
+    }
+
+    fn synthesise(
         &self,
-        folder: &Path,
         distill: &Distill,
         teacher: Option<&Model>,
         loss: &TrainingLoss,
@@ -272,7 +328,7 @@ impl VariantRun<'_> {
         let VariantPlan { distillation, network, .. } = self.variant;
         let distillation = distillation.as_ref().ok_or_else(|| Error::new("the plan has no distillation"))?;
         let wanted = distillation.needs.networks == Networks::Experts;
-        let experts = wanted.then(|| self.experts(folder, loss)).transpose()?;
+        let experts = wanted.then(|| self.experts(loss)).transpose()?;
         let (log, streams) = (self.log("distill"), self.streams("distill"));
         let context = self.context("distill", &streams, &log);
         let options = Value::Object(distill.options.clone());
@@ -308,7 +364,7 @@ impl VariantRun<'_> {
         let set = distiller.run(&context, &mut objective, &mut regularizers).map_err(|stopped| {
             let Stopped { failure, last_good } = *stopped;
             let Some(set) = last_good else { return failure };
-            let path = folder.join("distilled-last-good.safetensors");
+            let path = self.folder.join("distilled-last-good.safetensors");
             let mut tensors = vec![("images", set.images.contiguous()), ("labels", set.labels.contiguous())];
             tensors.extend(set.soft_labels.map(|soft| ("soft_labels", soft.contiguous())));
             let learned = set.learned.iter().map(|(name, value)| (name.as_str(), Tensor::from(*value)));
@@ -327,32 +383,34 @@ impl VariantRun<'_> {
     }
 
     /// The labels that students learn from; what takes long is computed here and kept.
-    fn relabel(&self, folder: &Path, images: &Tensor, teacher: Option<&Model>) -> Result<StudentLabels> {
+    fn relabel<'b>(&self, set: &'b Distilled, teacher: Option<&Model>) -> Result<StudentLabels<'b>> {
         let VariantPlan { recipe, network, .. } = self.variant;
-        let (log, labels) = (self.log("relabel"), recipe.relabel.labels);
-        let teacher = match (labels, teacher) {
-            (Labels::Hard, _) => return Ok(StudentLabels::Hard),
-            (_, Some(teacher)) => teacher.frozen(),
-            _ => return Err(Error::new("the plan has soft labels and no teacher")),
-        };
-        match labels {
-            Labels::Hard | Labels::Online => Ok(StudentLabels::Online(teacher)),
-            Labels::Soft => {
-                let logits = teacher.eval_logits(images)?;
-                log.finish(&format!("{} soft labels", images.size()[0]))?;
-                Ok(StudentLabels::Soft(logits))
+        match (recipe.relabel.labels, teacher, &set.teacher_logits) {
+            (Labels::Hard, ..) => {
+                Ok(set.soft_labels.as_ref().map_or(StudentLabels::Hard, StudentLabels::Learned))
             }
-            Labels::Stored => {
-                let (count, seed) = (images.size()[0], self.pipeline.plan.seed);
-                let plan = LabelPlan::new(&recipe.relabel, &recipe.student, seed, count, network.classes);
-                let described = plan.describe();
-                log.log(Level::Information, &described);
-                let views = Views { images, student: &recipe.student, streams: self.streams("relabel") };
-                let path = folder.join("distilled").join(SOFT_LABELS);
-                let labels = relabel(&path, plan, &views, &teacher, &log)?;
-                log.finish(&described)?;
-                Ok(StudentLabels::Stored(labels))
+            (Labels::Soft, _, Some(logits)) => Ok(StudentLabels::Soft(logits)),
+            (Labels::Online, Some(teacher), _) => Ok(StudentLabels::Online(teacher.for_inference()?)),
+            (Labels::Stored, Some(teacher), _) => {
+                let (count, seed) = (set.images.size()[0], self.pipeline.plan.seed);
+                let plan = || LabelPlan::new(&recipe.relabel, &recipe.student, seed, count, network.classes);
+                let file = Path::new("distilled").join("soft-labels.safetensors");
+                let path = self.folder.join(&file);
+                let make = || {
+                    let (log, plan) = (self.log("relabel"), plan());
+                    let described = plan.describe();
+                    log.log(Level::Information, &described);
+                    let streams = self.streams("relabel");
+                    let views = Views { images: &set.images, student: &recipe.student, streams };
+                    relabel(&path, &plan, &views, &teacher.for_inference()?, &log)?;
+                    log.finish(&described)?;
+                    Ok(vec![file.clone()])
+                };
+                let load = || SoftLabels::open(&path, plan());
+                let stored = self.outcome("relabel", &self.keys().stored_labels(), make, load)?;
+                Ok(StudentLabels::Stored(stored))
             }
+            _ => Err(Error::new("the plan has soft labels and no teacher")),
         }
     }
 
@@ -361,12 +419,11 @@ impl VariantRun<'_> {
         folder: &Path,
         distill: &Distill,
         set: &super::SyntheticSet,
-        labels: &StudentLabels,
-    ) -> Result<()> {
+        logits: Option<&Tensor>,
+    ) -> Result<Vec<PathBuf>> {
         let Plan { data, seed, plugins, .. } = self.pipeline.plan;
         let relabel = &self.variant.recipe.relabel;
         let plugins: &[PluginLock] = plugins;
-        let logits = if let StudentLabels::Soft(logits) = labels { Some(logits) } else { None };
         let labels = match (relabel.labels, &set.soft_labels) {
             (Labels::Hard, Some(_)) => "learned".to_string(),
             (labels, _) => serde_json::to_value(labels)?.as_str().unwrap_or_default().to_string(),
@@ -401,41 +458,42 @@ impl VariantRun<'_> {
 
     fn student(
         &self,
-        folder: &Path,
         network: &StudentPlan,
         number: u64,
-        set: &super::SyntheticSet,
+        set: &Distilled,
         labels: &StudentLabels,
     ) -> Result<Model> {
-        let stage = Self::stage(network, number);
-        let recipe = &self.variant.recipe;
-        let (log, streams) = (self.log(&stage), self.streams("student").numbered(number));
-        let (source, seen) = match labels {
-            StudentLabels::Hard => {
-                (set.soft_labels.as_ref().map_or(LabelSource::Hard, LabelSource::Learned), streams.clone())
-            }
-            StudentLabels::Soft(logits) => (LabelSource::Soft(logits), streams.clone()),
-            StudentLabels::Online(teacher) => (LabelSource::Online(teacher), streams.clone()),
-            StudentLabels::Stored(stored) => (LabelSource::Stored(stored), self.streams("relabel")),
+        let (stage, file) = (Self::stage(network, number), file_name(network.label.as_deref(), number));
+        let (device, spec, recipe) = (self.pipeline.device, &network.network, &self.variant.recipe);
+        let make = || {
+            let (log, streams) = (self.log(&stage), self.streams("student").numbered(number));
+            let (source, seen) = match labels {
+                StudentLabels::Hard => (LabelSource::Hard, streams.clone()),
+                StudentLabels::Learned(soft) => (LabelSource::Learned(soft), streams.clone()),
+                StudentLabels::Soft(logits) => (LabelSource::Soft(logits), streams.clone()),
+                StudentLabels::Online(teacher) => (LabelSource::Online(teacher), streams.clone()),
+                StudentLabels::Stored(stored) => (LabelSource::Stored(stored), self.streams("relabel")),
+            };
+            let settings = self.student_settings(set);
+            let trainer = StudentTrainer {
+                views: Views { images: &set.images, student: &settings, streams: seen },
+                labels: &set.labels,
+                classes: spec.classes,
+                source,
+                temperature: recipe.relabel.temperature,
+                streams: streams.clone(),
+                observer: &log,
+            };
+            let fresh = Model::fresh(spec, &streams.named("network"), device)?;
+            let student = trainer.run(fresh, &self.context("student", &streams, &log));
+            self.keep(student, &file, &log, recipe.student.epochs)
         };
-        let settings = self.student_settings(set);
-        let trainer = StudentTrainer {
-            views: Views { images: &set.images, student: &settings, streams: seen },
-            labels: &set.labels,
-            classes: network.network.classes,
-            source,
-            temperature: recipe.relabel.temperature,
-            streams: streams.clone(),
-            observer: &log,
-        };
-        let fresh = Model::fresh(&network.network, &streams.named("network"), self.pipeline.device)?;
-        let student = trainer.run(fresh, &self.context("student", &streams, &log));
-        let name = file_name(network.label.as_deref(), number);
-        keep(student, &folder.join("checkpoints"), &name, &log, recipe.student.epochs)
+        let load = || Model::load(spec, &self.folder.join(checkpoint(&file)), device);
+        self.outcome(&stage, &self.keys().student(network, number, &file), make, load)
     }
 
     /// The recipe's, with the learning rate that the objective learned, if it learned one.
-    fn student_settings(&self, set: &super::SyntheticSet) -> Student {
+    fn student_settings(&self, set: &Distilled) -> Student {
         let mut student = self.variant.recipe.student.clone();
         let learned = set.learned.iter().find(|(name, _)| name == LEARNED_RATE);
         if let Some((_, rate)) = learned.filter(|_| student.learned_rate) {
@@ -445,47 +503,60 @@ impl VariantRun<'_> {
     }
 
     /// Judges a network; attacks may ask for the teacher, where there is one.
-    fn evaluate(&self, model: &Model, teacher: Option<&Model>, stage: &str) -> Result<Evaluation> {
-        // Student number and teacher share the attacks' random streams: the same images get the same starts.
-        let (log, streams) = (self.log(stage), self.streams("evaluate"));
-        let given = Surrogates::load(&self.variant.surrogates, self.pipeline.device)?;
-        let networks = match teacher {
-            Some(teacher) => given.with(TEACHER, teacher),
-            None => given,
+    fn evaluate(&self, judged: &Judged, teacher: Option<&Model>) -> Result<Evaluation> {
+        let Judged { model, key, stage, file } = judged;
+        let (stage, folder) = (format!("evaluate {stage}"), self.folder.join("evaluations"));
+        let make = || {
+            // Student number and teacher share the attacks' random streams: the same images get the same starts.
+            let (log, streams) = (self.log(&stage), self.streams("evaluate"));
+            let given = Surrogates::load(&self.variant.surrogates, self.pipeline.device)?;
+            let networks = match teacher {
+                Some(teacher) => given.with(TEACHER, teacher),
+                None => given,
+            };
+            let context = Context { networks: &networks, ..self.context("evaluate", &streams, &log) };
+            let evaluate = &self.variant.recipe.evaluate;
+            let evaluator = Evaluator {
+                network: EvalOnly::new(model.for_inference()?),
+                called: teacher.filter(|teacher| std::ptr::eq(*teacher, *model)).map(|_| TEACHER),
+                split: &self.pipeline.data.test,
+                batch_size: evaluate.batch_size,
+                probe_images: evaluate.probe_images,
+                observer: &log,
+                keep: None,
+            };
+            let evaluation = evaluator.run(&evaluate.attacks, &self.variant.budgets, &context)?;
+            let robust: Vec<String> = evaluation
+                .threats
+                .iter()
+                .map(|threat| format!("{:.1} %", 100.0 * accuracy(&evaluation.worst_case(threat))))
+                .collect();
+            let clean = 100.0 * accuracy(&evaluation.clean);
+            log.finish(&format!("clean {clean:.1} %, robust [{}]", robust.join(", ")))?;
+            let files = evaluation.write(&folder, file)?;
+            Ok(files.map(|file| Path::new("evaluations").join(file)).to_vec())
         };
-        let context = Context { networks: &networks, ..self.context("evaluate", &streams, &log) };
-        let evaluate = &self.variant.recipe.evaluate;
-        let evaluator = Evaluator {
-            network: EvalOnly::new(model.for_inference()?),
-            called: teacher.filter(|teacher| std::ptr::eq(*teacher, model)).map(|_| TEACHER),
-            split: &self.pipeline.data.test,
-            batch_size: evaluate.batch_size,
-            probe_images: evaluate.probe_images,
-            observer: &log,
-            keep: None,
-        };
-        let evaluation = evaluator.run(&evaluate.attacks, &self.variant.budgets, &context)?;
-        let robust: Vec<String> = evaluation
-            .threats
-            .iter()
-            .map(|threat| format!("{:.1} %", 100.0 * accuracy(&evaluation.worst_case(threat))))
-            .collect();
-        let clean = 100.0 * accuracy(&evaluation.clean);
-        log.finish(&format!("clean {clean:.1} %, robust [{}]", robust.join(", ")))?;
-        Ok(evaluation)
+        let load = || Evaluation::read(&folder, file);
+        self.outcome(&stage, &self.keys().evaluation(key, file), make, load)
+    }
+
+    /// Saves a trained network, or the last good one of a failed training; tells the file.
+    fn keep(&self, trained: Trained, name: &str, log: &StageLog, epochs: usize) -> Result<Vec<PathBuf>> {
+        let Trained { model, failure } = trained;
+        if let Some(failure) = failure {
+            let path = self.folder.join(checkpoint(&format!("{name}-last-good")));
+            model.save(&path)?;
+            log.finish("stopped")?;
+            return Err(failure.cause(format!("the last good state is in `{}`", path.display())));
+        }
+        let file = checkpoint(name);
+        model.save(&self.folder.join(&file))?;
+        log.finish(&format!("{epochs} epochs"))?;
+        Ok(vec![file])
     }
 }
 
-/// Saves a trained network, or the last good one of a failed training.
-fn keep(trained: Trained, checkpoints: &Path, name: &str, log: &StageLog, epochs: usize) -> Result<Model> {
-    let Trained { model, failure } = trained;
-    if let Some(failure) = failure {
-        let path = checkpoints.join(format!("{name}-last-good.safetensors"));
-        model.save(&path)?;
-        log.finish("stopped")?;
-        return Err(failure.cause(format!("the last good state is in `{}`", path.display())));
-    }
-    model.save(&checkpoints.join(format!("{name}.safetensors")))?;
-    log.finish(&format!("{epochs} epochs"))?;
-    Ok(model)
+/// The file of a network, relative to the variant's folder.
+fn checkpoint(name: &str) -> PathBuf {
+    Path::new("checkpoints").join(format!("{name}.safetensors"))
 }

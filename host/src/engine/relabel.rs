@@ -6,7 +6,7 @@
 use super::views::Views;
 use crate::{
     network::Model,
-    run::{LabelPlan, Observer, SoftLabels, SoftLabelsWriter, write_atomically},
+    run::{LabelPlan, Observer, SoftLabelsWriter, write_atomically},
 };
 use guard_sdk::{Device, Kind, Result, Tensor};
 use std::path::Path;
@@ -17,14 +17,14 @@ use std::path::Path;
 /// If the teacher's logits do not fit into the format, or the file system refuses.
 pub fn relabel(
     path: &Path,
-    plan: LabelPlan,
+    plan: &LabelPlan,
     views: &Views,
     teacher: &Model,
     observer: &dyn Observer,
-) -> Result<SoftLabels> {
+) -> Result<()> {
     let (per_epoch, epochs) = (views.per_epoch(), plan.epochs as u64);
     write_atomically(path, |aside| {
-        let mut writer = SoftLabelsWriter::create(aside, &plan)?;
+        let mut writer = SoftLabelsWriter::create(aside, plan)?;
         for epoch in 0..epochs {
             let rows = Tensor::f_zeros([plan.images, plan.classes], (Kind::Float, Device::Cpu))?;
             for (iteration, positions) in (epoch * per_epoch..).zip(views.order(epoch)) {
@@ -37,6 +37,5 @@ pub fn relabel(
             writer.epoch(epoch as i64, &rows)?;
         }
         Ok(())
-    })?;
-    SoftLabels::open(path, plan)
+    })
 }

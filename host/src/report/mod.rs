@@ -1,6 +1,5 @@
 //! What a run found, as a table, as JSON, and as a page.
 
-mod arrays;
 mod curve;
 mod html;
 mod json;
@@ -8,7 +7,6 @@ mod legacy;
 mod summary;
 mod table;
 
-pub use arrays::arrays;
 pub use html::page;
 pub use json::{evaluation_json, json};
 pub use legacy::{

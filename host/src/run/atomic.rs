@@ -7,6 +7,9 @@ use std::{
     path::Path,
 };
 
+/// What the names of folders begin with that hold a file until it is whole.
+const PARTIAL: &str = ".partial-";
+
 /// Lets `write` fill a temporary file beside `path`, then moves it there.
 ///
 /// # Errors
@@ -19,13 +22,35 @@ pub fn write_atomically(path: &Path, write: impl FnOnce(&Path) -> Result<()>) ->
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     fs::create_dir_all(parent).map_err(refused)?;
     // The same name, so that writers which go by the extension see the right one.
-    let aside = tempfile::Builder::new().prefix(".partial-").tempdir_in(parent).map_err(refused)?;
+    let aside = tempfile::Builder::new().prefix(PARTIAL).tempdir_in(parent).map_err(refused)?;
     let temporary = aside.path().join(path.file_name().unwrap_or_default());
     write(&temporary).map_err(|error| error.context(format!("`{}` cannot be written", path.display())))?;
     File::open(&temporary).and_then(|file| file.sync_all()).map_err(refused)?;
     fs::rename(&temporary, path).map_err(refused)?;
     // The rename itself is durable once the folder is.
     File::open(parent).and_then(|folder| folder.sync_all()).map_err(refused)
+}
+
+/// Removes what writes that were cut short have left in `folder` and below.
+///
+/// # Errors
+/// If the file system refuses.
+pub fn remove_partial(folder: &Path) -> Result<()> {
+    let refused = |path: &Path, error: std::io::Error| {
+        Error::with_code("file", format!("`{}` cannot be cleared: {error}", path.display()))
+    };
+    for entry in fs::read_dir(folder).map_err(|error| refused(folder, error))? {
+        let path = entry.map_err(|error| refused(folder, error))?.path();
+        let partial = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(PARTIAL));
+        if path.is_dir() && !path.is_symlink() {
+            if partial {
+                fs::remove_dir_all(&path).map_err(|error| refused(&path, error))?;
+            } else {
+                remove_partial(&path)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Writes a text file, whole or not at all.

@@ -1,16 +1,57 @@
 //! `runs/<name>/` and what every run writes there before its first stage.
 
-use super::atomic::write_text;
+use super::atomic::{remove_partial, write_text};
 use crate::plan::Plan;
 use guard_sdk::{Error, Result, TORCH_VERSION};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::{
-    fs,
+    fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
 
-/// The folder of one run.
+/// The recipe as it was given.
+const RECIPE: &str = "recipe.toml";
+
+/// What was typed.
+const TYPED: &str = "command.json";
+
+/// The plan.
+const PLAN: &str = "plan.json";
+
+/// The program.
+const ENVIRONMENT: &str = "environment.json";
+
+/// The folder of one run. No other process can use it at the same time.
 pub struct RunDirectory {
     path: PathBuf,
+    /// Locked as long as it is open.
+    _lock: File,
+}
+
+/// What was typed, so that a run can be resumed.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct Typed {
+    /// The recipe's file, as it was called.
+    pub recipe: String,
+    /// The changes of the recipe (`--set`).
+    pub sets: Vec<String>,
+    /// The variants that were chosen (`--variant`); all if none.
+    pub variants: Vec<String>,
+    /// The plugins that were asked for (`--plugin`).
+    pub plugins: Vec<String>,
+}
+
+/// What a run directory says of the run that was begun in it.
+pub struct Begun {
+    /// What was typed.
+    pub typed: Typed,
+    /// The recipe as given.
+    pub recipe: String,
+    /// `plan.json`.
+    plan: Value,
+    /// `environment.json`.
+    environment: Value,
 }
 
 impl RunDirectory {
@@ -33,21 +74,68 @@ impl RunDirectory {
                 .help("a run never overwrites another; choose an empty folder"));
             }
             fs::create_dir_all(path).map_err(|error| refused(path, error))?;
-            return Ok(Self { path: path.to_path_buf() });
+            return Self::locked(path.to_path_buf());
         }
         fs::create_dir_all(parent).map_err(|error| refused(parent, error))?;
         for number in 1u32.. {
             let path = parent.join(if number == 1 { name.to_string() } else { format!("{name}-{number}") });
             match fs::create_dir(&path) {
                 Ok(()) => {
-                    point_latest(parent, &path);
-                    return Ok(Self { path });
+                    let directory = Self::locked(path)?;
+                    point_latest(parent, &directory.path);
+                    return Ok(directory);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(refused(&path, error)),
             }
         }
         Err(Error::new(format!("`{}` holds too many runs of the name `{name}`", parent.display())))
+    }
+
+    /// The folder of a run that was begun before, and what it says of it.
+    ///
+    /// # Errors
+    /// Code `no-run` if no run was begun there; code `in-use` if a process is at work in it; code `file` if something in it
+    /// cannot be read.
+    pub fn resume(path: &Path) -> Result<(Self, Begun)> {
+        if !path.join(PLAN).is_file() {
+            let message = format!("`{}` holds no run: it has no `{PLAN}`", path.display());
+            return Err(
+                Error::with_code("no-run", message).help("give the folder of a run, e.g. `runs/latest`")
+            );
+        }
+        let directory = Self::locked(fs::canonicalize(path).unwrap_or(path.to_path_buf()))?;
+        remove_partial(&directory.path)?;
+        let read = |name: &str| {
+            let path = directory.path.join(name);
+            fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))
+        };
+        fn parsed<T: serde::de::DeserializeOwned>(folder: &Path, name: &str, text: &str) -> Result<T> {
+            serde_json::from_str(text).map_err(|error| unreadable(&folder.join(name), &error))
+        }
+        let begun = Begun {
+            typed: parsed(&directory.path, TYPED, &read(TYPED)?)?,
+            recipe: read(RECIPE)?,
+            plan: parsed(&directory.path, PLAN, &read(PLAN)?)?,
+            environment: parsed(&directory.path, ENVIRONMENT, &read(ENVIRONMENT)?)?,
+        };
+        Ok((directory, begun))
+    }
+
+    fn locked(path: PathBuf) -> Result<Self> {
+        let place = path.join("lock");
+        let refused = |error: std::io::Error| {
+            Error::with_code("file", format!("`{}` cannot be locked: {error}", place.display()))
+        };
+        let lock = File::create(&place).map_err(refused)?;
+        match lock.try_lock() {
+            Ok(()) => Ok(Self { path, _lock: lock }),
+            Err(TryLockError::WouldBlock) => {
+                let message = format!("run directory `{}` is in use by another process", path.display());
+                Err(Error::with_code("in-use", message).help("wait until it has ended"))
+            }
+            Err(TryLockError::Error(error)) => Err(refused(error)),
+        }
     }
 
     /// Where it is.
@@ -60,25 +148,17 @@ impl RunDirectory {
         if plan.variants.len() == 1 { self.path.clone() } else { self.path.join(name) }
     }
 
-    /// Writes recipe, plan, environment and plugin lock.
+    /// Writes the recipe as given, what was typed, plan, environment and plugin lock. The plan comes last: where it is, a run
+    /// can be resumed.
     ///
     /// # Errors
     /// If the file system refuses.
-    pub fn begin(&self, recipe: &str, plan: &Plan) -> Result<()> {
-        write_text(&self.path.join("recipe.toml"), recipe)?;
-        self.write_json("plan.json", plan)?;
+    pub fn begin(&self, recipe: &str, typed: &Typed, plan: &Plan) -> Result<()> {
+        write_text(&self.path.join(RECIPE), recipe)?;
+        self.write_json(TYPED, typed)?;
         self.write_json("plugins.lock.json", &plan.plugins)?;
-        self.write_json(
-            "environment.json",
-            &serde_json::json!({
-                "guard_host": env!("CARGO_PKG_VERSION"),
-                "libtorch": TORCH_VERSION,
-                "threads": plan.threads,
-                "cpu_capability": plan.cpu_capability,
-                "system": format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
-                "arguments": std::env::args().skip(1).collect::<Vec<_>>(),
-            }),
-        )
+        self.write_json(ENVIRONMENT, &environment())?;
+        self.write_json(PLAN, plan)
     }
 
     /// Writes a JSON file, whole or not at all.
@@ -89,6 +169,64 @@ impl RunDirectory {
         let text = serde_json::to_string_pretty(value)?;
         write_text(&self.path.join(name), &(text + "\n"))
     }
+}
+
+impl Begun {
+    /// What is no longer as it was when the run was begun, a line each.
+    ///
+    /// # Errors
+    /// If the plan cannot be told as JSON.
+    pub fn changes(&self, plan: &Plan) -> Result<Vec<String>> {
+        let mut changes = Vec::new();
+        compare("", &self.plan, &serde_json::to_value(plan)?, &mut changes);
+        compare("", &self.environment, &environment(), &mut changes);
+        // Where a plugin lies does not matter: its sum is compared.
+        changes.retain(|(place, _)| !(place.starts_with("plugins.") && place.ends_with(".path")));
+        Ok(changes.into_iter().map(|(place, change)| format!("`{place}`: {change}")).collect())
+    }
+}
+
+/// The program, as far as results depend on it. What else they depend on is in the plan.
+fn environment() -> Value {
+    json!({
+        "guard_host": env!("CARGO_PKG_VERSION"),
+        "libtorch": TORCH_VERSION,
+        "system": format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
+    })
+}
+
+/// Adds the places where two values differ.
+fn compare(place: &str, before: &Value, now: &Value, changes: &mut Vec<(String, String)>) {
+    let inner = |key: &str| if place.is_empty() { key.to_string() } else { format!("{place}.{key}") };
+    match (before, now) {
+        (Value::Object(old), Value::Object(new)) => {
+            for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
+                let side = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                compare(&inner(key), &side(old), &side(new), changes);
+            }
+        }
+        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
+            for (index, (old, new)) in old.iter().zip(new).enumerate() {
+                compare(&inner(&index.to_string()), old, new, changes);
+            }
+        }
+        _ if before != now => changes.push((place.into(), format!("{} → {}", short(before), short(now)))),
+        _ => {}
+    }
+}
+
+/// A value in a few words.
+fn short(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".into(),
+        Value::Array(items) => format!("{} of them", items.len()),
+        Value::Object(_) => "something".into(),
+        single => single.to_string(),
+    }
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
 }
 
 /// Lets `<parent>/latest` point to the run. A convenience: where links are not to be had there is none.
@@ -118,6 +256,25 @@ mod tests {
         assert_eq!(first.path(), parent.path().join("x"));
         assert_eq!(second.path(), parent.path().join("x-2"));
         assert_eq!(fs::read_link(parent.path().join("latest")).unwrap(), Path::new("x-2"));
+    }
+
+    #[test]
+    fn two_processes_cannot_use_one_directory() {
+        let parent = tempfile::tempdir().unwrap();
+        let first = RunDirectory::create(parent.path(), "x", None).unwrap();
+        let again = || RunDirectory::locked(parent.path().join("x"));
+        assert_eq!(again().err().unwrap().code, "in-use");
+        drop(first);
+        assert!(again().is_ok());
+    }
+
+    #[test]
+    fn what_differs_is_told_with_its_place() {
+        let (before, now) = (json!({"a": {"b": [1, 2], "c": "x"}}), json!({"a": {"b": [1, 3], "d": true}}));
+        let mut changes = Vec::new();
+        compare("", &before, &now, &mut changes);
+        let changes: Vec<String> = changes.into_iter().map(|(place, change)| place + " " + &change).collect();
+        assert_eq!(changes, ["a.b.1 2 → 3", "a.c \"x\" → nothing", "a.d nothing → true"]);
     }
 
     #[test]

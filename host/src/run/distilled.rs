@@ -5,9 +5,13 @@ use super::{
     png::{sheet, write_png},
 };
 use crate::{data::DataInfo, plan::PluginLock};
-use guard_sdk::{Device, Kind, Result, Tensor};
+use guard_sdk::{Device, Error, Kind, Result, Tensor};
 use serde::Serialize;
-use std::path::Path;
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
 
 /// What belongs to the images, so that nobody has to guess: a set that is normalised differently scores at chance.
 #[derive(Debug, Serialize)]
@@ -43,8 +47,58 @@ pub struct DistilledManifest<'a> {
     pub learned: &'a [(String, f64)],
 }
 
-/// Writes `distilled.safetensors` (float32 images, labels, learned soft labels and teacher logits if any), an image folder of PNGs, a contact sheet
-/// and the manifest. The manifest comes last: where it is, the rest is whole.
+/// The file of the tensors.
+const TENSORS: &str = "distilled.safetensors";
+
+/// The file of the manifest.
+const MANIFEST: &str = "manifest.json";
+
+/// A synthetic set as it is read again.
+pub struct Distilled {
+    /// float32 `[N,C,H,W]`, pixels in [0,1].
+    pub images: Tensor,
+    /// int64 `[N]`.
+    pub labels: Tensor,
+    /// Class probabilities `[N,K]`, where they were learned.
+    pub soft_labels: Option<Tensor>,
+    /// The teacher's logits of the images as they are, `[N,K]`, where labels are `soft`.
+    pub teacher_logits: Option<Tensor>,
+    /// What was learned besides the images, by name.
+    pub learned: Vec<(String, f64)>,
+}
+
+impl Distilled {
+    /// Reads the tensors and the manifest from the folder that [`write_distilled`] filled.
+    ///
+    /// # Errors
+    /// If one of the two cannot be read or lacks something.
+    pub fn read(folder: &Path, device: Device) -> Result<Self> {
+        #[derive(serde::Deserialize)]
+        struct Manifest {
+            learned: Vec<(String, f64)>,
+        }
+        let (tensors, manifest) = (folder.join(TENSORS), folder.join(MANIFEST));
+        let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
+            Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
+        };
+        let text = fs::read_to_string(&manifest).map_err(|error| unreadable(&manifest, &error))?;
+        let Manifest { learned } =
+            serde_json::from_str(&text).map_err(|error| unreadable(&manifest, &error))?;
+        let found = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, &error))?;
+        let mut found: HashMap<String, Tensor> = found.into_iter().collect();
+        let mut take = |name: &str| found.remove(name).map(|tensor| tensor.to_device(device));
+        let (images, labels) = (take("images"), take("labels"));
+        let (soft_labels, teacher_logits) = (take("soft_labels"), take("teacher_logits"));
+        let (Some(images), Some(labels)) = (images, labels) else {
+            return Err(unreadable(&tensors, &"it has no `images` or no `labels`"));
+        };
+        Ok(Self { images, labels, soft_labels, teacher_logits, learned })
+    }
+}
+
+/// Writes `distilled.safetensors` (float32 images, labels, learned soft labels and teacher logits if any), an image folder of
+/// PNGs, a contact sheet and the manifest, and tells their paths relative to `folder`. The manifest comes last: where it is,
+/// the rest is whole, but for labels that the teacher gives later.
 ///
 /// # Errors
 /// If the file system refuses.
@@ -54,25 +108,30 @@ pub fn write_distilled(
     (soft_labels, logits): (Option<&Tensor>, Option<&Tensor>),
     info: &DataInfo,
     manifest: &DistilledManifest,
-) -> Result<()> {
+) -> Result<Vec<PathBuf>> {
+    let mut files: Vec<PathBuf> = vec![TENSORS.into()];
+    let mut place = |file: PathBuf| {
+        let path = folder.join(&file);
+        files.push(file);
+        path
+    };
     let (images, labels) =
         (images.to_device(Device::Cpu).contiguous(), labels.to_device(Device::Cpu).contiguous());
     let mut tensors = vec![("images", images.shallow_clone()), ("labels", labels.shallow_clone())];
     tensors.extend(soft_labels.map(|soft| ("soft_labels", soft.to_device(Device::Cpu).contiguous())));
     tensors.extend(logits.map(|logits| ("teacher_logits", logits.to_device(Device::Cpu).contiguous())));
-    write_atomically(&folder.join("distilled.safetensors"), |path| {
-        Ok(Tensor::write_safetensors(&tensors, path)?)
-    })?;
+    write_atomically(&folder.join(TENSORS), |path| Ok(Tensor::write_safetensors(&tensors, path)?))?;
 
     let bytes = (&images * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8);
     let mut counts = vec![0usize; info.classes.len()];
     let labels = Vec::<i64>::try_from(&labels)?;
     for (position, &label) in labels.iter().enumerate() {
         let class = label as usize;
-        let path = folder.join("images").join(&info.classes[class]).join(format!("{:04}.png", counts[class]));
+        let file = Path::new("images").join(&info.classes[class]).join(format!("{:04}.png", counts[class]));
         counts[class] += 1;
-        write_png(&path, &bytes.get(position as i64))?;
+        write_png(&place(file), &bytes.get(position as i64))?;
     }
-    write_png(&folder.join("contact-sheet.png"), &sheet(&bytes, manifest.images_per_class as i64)?)?;
-    write_text(&folder.join("manifest.json"), &(serde_json::to_string_pretty(manifest)? + "\n"))
+    write_png(&place("contact-sheet.png".into()), &sheet(&bytes, manifest.images_per_class as i64)?)?;
+    write_text(&place(MANIFEST.into()), &(serde_json::to_string_pretty(manifest)? + "\n"))?;
+    Ok(files)
 }

@@ -3,13 +3,17 @@
 mod atomic;
 mod directory;
 mod distilled;
+mod journal;
 mod png;
 mod soft_labels;
 mod stage;
+mod stages;
 
 pub use atomic::{write_atomically, write_text};
-pub use directory::RunDirectory;
-pub use distilled::{DistilledManifest, write_distilled};
+pub use directory::{Begun, RunDirectory, Typed};
+pub use distilled::{Distilled, DistilledManifest, write_distilled};
+pub use journal::{Display, Journal};
 pub use png::{sheet, write_png};
 pub use soft_labels::{LabelCode, LabelPlan, SoftLabels, SoftLabelsWriter};
-pub use stage::{Display, Journal, Observer, StageLog};
+pub use stage::{Observer, StageLog};
+pub use stages::{Stage, Stages, key};

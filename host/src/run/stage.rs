@@ -1,13 +1,12 @@
-//! What a run shows and writes while it goes: one progress line per stage on stderr, and `metrics.jsonl`.
+//! What a stage shows and writes while it goes: one progress line on stderr, and its lines of `metrics.jsonl`.
 
+use super::journal::{Display, Journal};
 use crate::plugin::Recorder;
 use guard_sdk::{Device, Error, Level, Result, Tensor};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::{
     cell::{Cell, RefCell},
-    fs::File,
-    io::{IsTerminal, Write},
-    path::Path,
+    io::IsTerminal,
     time::{Duration, Instant},
 };
 
@@ -17,71 +16,11 @@ pub trait Observer {
     fn iteration(&self, iteration: u64, iterations: u64);
 }
 
-/// How a run shows its progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Display {
-    /// Bars on a terminal, lines elsewhere.
-    Automatic,
-    /// Nothing but errors.
-    Quiet,
-}
-
 /// A line this often where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
 /// Values of a stage are read and written every so many iterations, so that a step does not wait for the device.
 const RECORD_EVERY: u64 = 10;
-
-/// `metrics.jsonl`: the source of truth of a run's numbers.
-pub struct Journal {
-    /// None where nothing but the display is wanted.
-    file: Option<RefCell<File>>,
-    display: Display,
-}
-
-impl Journal {
-    /// Makes the file in the run directory.
-    ///
-    /// # Errors
-    /// If the file system refuses.
-    pub fn create(run: &Path, display: Display) -> Result<Self> {
-        let path = run.join("metrics.jsonl");
-        let file = File::create(&path).map_err(|error| {
-            Error::with_code("file", format!("`{}` cannot be written: {error}", path.display()))
-        })?;
-        Ok(Self { file: Some(RefCell::new(file)), display })
-    }
-
-    /// Shows progress and writes nothing.
-    pub fn without_file(display: Display) -> Self {
-        Self { file: None, display }
-    }
-
-    /// Opens a stage of a variant.
-    pub fn stage<'a>(&'a self, variant: &'a str, stage: &'a str) -> StageLog<'a> {
-        let quiet = self.display == Display::Quiet;
-        let bar = if quiet || !std::io::stderr().is_terminal() {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(0)
-        };
-        bar.set_style(style());
-        bar.set_prefix(format!("{variant}: {stage}"));
-        StageLog {
-            journal: self,
-            variant,
-            stage,
-            lines: !quiet && !std::io::stderr().is_terminal(),
-            bar,
-            begun: Instant::now(),
-            shown: Cell::new(Instant::now()),
-            position: Cell::new((0, 0)),
-            pending: RefCell::default(),
-            figure: RefCell::default(),
-            failure: RefCell::default(),
-        }
-    }
-}
 
 /// Stage, bar, iterations, rate, time left, main figure.
 fn style() -> ProgressStyle {
@@ -111,7 +50,31 @@ pub struct StageLog<'a> {
     failure: RefCell<Option<Error>>,
 }
 
-impl StageLog<'_> {
+impl<'a> StageLog<'a> {
+    pub(super) fn open(journal: &'a Journal, variant: &'a str, stage: &'a str) -> Self {
+        let quiet = journal.display == Display::Quiet;
+        let bar = if quiet || !std::io::stderr().is_terminal() {
+            ProgressBar::hidden()
+        } else {
+            ProgressBar::new(0)
+        };
+        bar.set_style(style());
+        bar.set_prefix(format!("{variant}: {stage}"));
+        Self {
+            journal,
+            variant,
+            stage,
+            lines: !quiet && !std::io::stderr().is_terminal(),
+            bar,
+            begun: Instant::now(),
+            shown: Cell::new(Instant::now()),
+            position: Cell::new((0, 0)),
+            pending: RefCell::default(),
+            figure: RefCell::default(),
+            failure: RefCell::default(),
+        }
+    }
+
     fn records(&self) -> bool {
         let (iteration, iterations) = self.position.get();
         iteration.is_multiple_of(RECORD_EVERY) || iteration + 1 == iterations
@@ -142,11 +105,8 @@ impl StageLog<'_> {
         let line = serde_json::json!({
             "variant": self.variant, "stage": self.stage, "iteration": iteration, "metrics": metrics,
         });
-        // A line in one write: a killed run leaves whole lines.
-        let Some(file) = &self.journal.file else { return };
-        if let Err(error) = file.borrow_mut().write_all(format!("{line}\n").as_bytes()) {
-            let failure = Error::with_code("file", format!("`metrics.jsonl` cannot be written: {error}"));
-            self.failure.borrow_mut().get_or_insert(failure);
+        if let Err(error) = self.journal.write(&line) {
+            self.failure.borrow_mut().get_or_insert(error);
         }
     }
 

@@ -19,19 +19,20 @@
 
 use super::{AttackResult, Evaluation, accuracy, rounded};
 use guard_sdk::attack::Knowledge;
+use std::borrow::Cow;
 
 /// Something that should not be so if the attacks did their work; printed beside the number.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Flag {
     /// A stable name, e.g. `rises-with-epsilon`.
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     /// What was seen, in a sentence.
     pub message: String,
 }
 
 impl Flag {
     pub(super) fn new(code: &'static str, message: String) -> Self {
-        Self { code, message }
+        Self { code: code.into(), message }
     }
 }
 
@@ -136,7 +137,7 @@ mod tests {
         }
     }
 
-    fn codes(threats: Vec<UnderThreat>) -> Vec<&'static str> {
+    fn codes(threats: Vec<UnderThreat>) -> Vec<Cow<'static, str>> {
         let clean = vec![true; 1000];
         let evaluation = Evaluation { clean, clean_seconds: 0.0, threats, flags: Vec::new() };
         of_results(&evaluation, 0.1).into_iter().map(|flag| flag.code).collect()

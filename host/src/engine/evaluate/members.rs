@@ -5,7 +5,7 @@ use guard_sdk::{Level, Tensor, attack::MEMBER_METRIC};
 use std::cell::RefCell;
 
 /// One member of an attack.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Member {
     /// Its name.
     pub name: String,

@@ -7,12 +7,14 @@ mod eval_only;
 mod flags;
 mod members;
 mod probes;
+mod record;
 mod surrogates;
 
 pub use eval_only::EvalOnly;
 pub use flags::Flag;
 pub use members::Member;
 pub use probes::PROBE_ATTACKS;
+pub use record::arrays;
 pub use surrogates::Surrogates;
 
 use self::{members::MemberRecorder, surrogates::Watched};

@@ -1,0 +1,179 @@
+//! An evaluation as files: what became of every example as tensors, so that anyone can check a number again, and the rest as
+//! JSON.
+
+use super::{AttackResult, Correct, Evaluation, Flag, Member, UnderThreat};
+use crate::run::{write_atomically, write_text};
+use guard_sdk::{Budget, Error, Norm, Result, Tensor, attack::Knowledge};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::HashMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+#[derive(Serialize, Deserialize)]
+struct Record {
+    clean_seconds: f64,
+    threats: Vec<ThreatRecord>,
+    flags: Vec<Flag>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ThreatRecord {
+    norm: Norm,
+    epsilon: f64,
+    attacks: Vec<AttackRecord>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct AttackRecord {
+    name: String,
+    minimum_norm: bool,
+    knowledge: Knowledge,
+    caveat: Option<String>,
+    members: Vec<Member>,
+    seconds: f64,
+}
+
+/// `clean` uint8 `[N]` (1 where the network is right), and for each budget and attack `NORM-EPSILON/ATTACK/correct` uint8
+/// `[N]` and `.../size` float32 `[N]`, the size of the perturbation in that norm (0 where it was not attacked).
+pub fn arrays(evaluation: &Evaluation) -> Vec<(String, Tensor)> {
+    let flags = |correct: &[bool]| {
+        Tensor::from_slice(&correct.iter().map(|&correct| u8::from(correct)).collect::<Vec<_>>())
+    };
+    let mut arrays = vec![("clean".to_string(), flags(&evaluation.clean))];
+    for threat in &evaluation.threats {
+        for attack in &threat.attacks {
+            let name = array(&threat.budget, &attack.name);
+            arrays.push((format!("{name}/correct"), flags(&attack.correct)));
+            arrays.push((format!("{name}/size"), Tensor::from_slice(&attack.sizes)));
+        }
+    }
+    arrays
+}
+
+/// What the arrays of an attack are called.
+fn array(budget: &Budget, attack: &str) -> String {
+    let norm = match budget.norm {
+        Norm::Linf => "linf",
+        Norm::L2 => "l2",
+    };
+    format!("{norm}-{}/{attack}", budget.epsilon)
+}
+
+impl Evaluation {
+    /// Writes `NAME.safetensors` and `NAME.json` into `folder` and tells their paths relative to it.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn write(&self, folder: &Path, name: &str) -> Result<[PathBuf; 2]> {
+        let [tensors, record] = files(name);
+        write_atomically(&folder.join(&tensors), |aside| {
+            Ok(Tensor::write_safetensors(&arrays(self), aside)?)
+        })?;
+        let attack = |attack: &AttackResult| AttackRecord {
+            name: attack.name.clone(),
+            minimum_norm: attack.minimum_norm,
+            knowledge: attack.knowledge,
+            caveat: attack.caveat.clone(),
+            members: attack.members.clone(),
+            seconds: attack.seconds,
+        };
+        let threat = |threat: &UnderThreat| ThreatRecord {
+            norm: threat.budget.norm,
+            epsilon: threat.budget.epsilon,
+            attacks: threat.attacks.iter().map(attack).collect(),
+        };
+        let threats = self.threats.iter().map(threat).collect();
+        let found = Record { clean_seconds: self.clean_seconds, threats, flags: self.flags.clone() };
+        write_text(&folder.join(&record), &(serde_json::to_string_pretty(&found)? + "\n"))?;
+        Ok([tensors, record])
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is not whole.
+    pub fn read(folder: &Path, name: &str) -> Result<Self> {
+        let [tensors, record] = files(name).map(|file| folder.join(file));
+        let text = fs::read_to_string(&record).map_err(|error| unreadable(&record, &error))?;
+        let found: Record = serde_json::from_str(&text).map_err(|error| unreadable(&record, &error))?;
+        let read = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, &error))?;
+        let arrays = Arrays { tensors: read.into_iter().collect(), path: &tensors };
+        let threat = |ThreatRecord { norm, epsilon, attacks }: ThreatRecord| {
+            let budget = Budget { norm, epsilon };
+            let attack = |attack: AttackRecord| {
+                let name = array(&budget, &attack.name);
+                Ok(AttackResult {
+                    correct: arrays.flags(&format!("{name}/correct"))?,
+                    sizes: Vec::<f32>::try_from(arrays.get(&format!("{name}/size"))?)?,
+                    name: attack.name,
+                    minimum_norm: attack.minimum_norm,
+                    knowledge: attack.knowledge,
+                    caveat: attack.caveat,
+                    members: attack.members,
+                    seconds: attack.seconds,
+                })
+            };
+            Ok(UnderThreat { budget, attacks: attacks.into_iter().map(attack).collect::<Result<_>>()? })
+        };
+        Ok(Self {
+            clean: arrays.flags("clean")?,
+            clean_seconds: found.clean_seconds,
+            threats: found.threats.into_iter().map(threat).collect::<Result<_>>()?,
+            flags: found.flags,
+        })
+    }
+}
+
+fn files(name: &str) -> [PathBuf; 2] {
+    ["safetensors", "json"].map(|extension| format!("{name}.{extension}").into())
+}
+
+fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
+}
+
+struct Arrays<'a> {
+    tensors: HashMap<String, Tensor>,
+    path: &'a Path,
+}
+
+impl Arrays<'_> {
+    fn get(&self, name: &str) -> Result<&Tensor> {
+        self.tensors.get(name).ok_or_else(|| unreadable(self.path, &format!("it has no `{name}`")))
+    }
+
+    fn flags(&self, name: &str) -> Result<Correct> {
+        Ok(Vec::<u8>::try_from(self.get(name)?)?.into_iter().map(|flag| flag == 1).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_evaluation_is_read_as_it_was_written() {
+        let attack = AttackResult {
+            name: "fab".into(),
+            correct: vec![true, false, false],
+            sizes: vec![0.25, 0.1, 0.0],
+            minimum_norm: true,
+            knowledge: Knowledge::BlackBox,
+            caveat: Some("is weak".into()),
+            members: vec![Member { name: "first".into(), correct: 2 }],
+            seconds: 0.1 + 0.2,
+        };
+        let budget = Budget { norm: Norm::L2, epsilon: 8.0 / 255.0 };
+        let evaluation = Evaluation {
+            clean: vec![true, true, false],
+            clean_seconds: 1.0 / 3.0,
+            threats: vec![UnderThreat { budget, attacks: vec![attack] }],
+            flags: vec![Flag { code: "zero-gradients".into(), message: "some".into() }],
+        };
+        let folder = tempfile::tempdir().unwrap();
+        evaluation.write(folder.path(), "teacher").unwrap();
+        assert_eq!(Evaluation::read(folder.path(), "teacher").unwrap(), evaluation);
+    }
+}

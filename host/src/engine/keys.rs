@@ -1,0 +1,75 @@
+//! What determines the outcome of each stage, put into a sum: stages of equal sums give equal bits, on one machine and with
+//! one number of threads, and are run once.
+
+use crate::{
+    plan::{Plan, StudentPlan, VariantPlan},
+    run::key,
+};
+use serde_json::{Value, json};
+
+/// The sums of a variant's stages.
+pub(super) struct StageKeys<'a> {
+    /// The plan, complete.
+    pub plan: &'a Plan,
+    /// The variant.
+    pub variant: &'a VariantPlan,
+    /// How many images there are to train and to evaluate on.
+    pub images: [usize; 2],
+}
+
+impl StageKeys<'_> {
+    /// What all stages depend on.
+    fn common(&self) -> Value {
+        let plugins = self.plan.plugins.iter().map(|plugin| (&plugin.id, &plugin.blake3));
+        json!({
+            "seed": self.plan.seed,
+            "plugins": plugins.collect::<Vec<_>>(),
+            "data": self.variant.recipe.data,
+            "images": self.images,
+            "split": self.variant.recipe.evaluate.split,
+        })
+    }
+
+    /// Of the network trained on real data.
+    pub fn teacher(&self) -> String {
+        key(&json!(["train", self.common(), self.variant.network, self.variant.recipe.training]))
+    }
+
+    /// Of the teacher, where there is one.
+    fn teacher_if_any(&self) -> Option<String> {
+        self.variant.trains_teacher.then(|| self.teacher())
+    }
+
+    /// Of the synthetic images and what stands beside them.
+    pub fn distilled(&self) -> String {
+        let VariantPlan { recipe, network, distillation, .. } = self.variant;
+        let (labels, temperature) = (recipe.relabel.labels, recipe.relabel.temperature);
+        let made_by = json!([network, recipe.training, recipe.experts, recipe.distill, distillation]);
+        key(&json!(["distill", self.common(), self.teacher_if_any(), made_by, labels, temperature]))
+    }
+
+    /// Of the labels that the teacher gives in advance.
+    pub fn stored_labels(&self) -> String {
+        key(&json!(["relabel", self.distilled(), self.learning()]))
+    }
+
+    /// How students learn, whatever their number.
+    fn learning(&self) -> Value {
+        let mut student = self.variant.recipe.student.clone();
+        student.count = 0;
+        json!([self.variant.recipe.relabel, student])
+    }
+
+    /// Of a student, whose files are called `file`.
+    pub fn student(&self, network: &StudentPlan, number: u64, file: &str) -> String {
+        key(&json!(["student", self.distilled(), self.learning(), network.network, number, file]))
+    }
+
+    /// Of what is measured of the network with the sum `network`, in files called `file`.
+    pub fn evaluation(&self, network: &str, file: &str) -> String {
+        let VariantPlan { recipe, surrogates, budgets, .. } = self.variant;
+        let budgets: Vec<Value> = budgets.iter().map(|budget| json!([budget.norm, budget.epsilon])).collect();
+        let attackers = json!([recipe.evaluate, surrogates, budgets, self.teacher_if_any()]);
+        key(&json!(["evaluate", self.common(), network, attackers, file]))
+    }
+}

@@ -1,0 +1,223 @@
+//! The finished stages of a run, each under the sum of everything that determines its outcome. A stage that is asked for
+//! again, by another variant or by the same run resumed, is not run again.
+
+use super::{atomic::write_text, journal::Journal};
+use guard_sdk::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{
+    cell::RefCell,
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The folder of the records in the run directory.
+const FOLDER: &str = "stages";
+
+/// What determines the outcome of a stage, and which variant asks for it.
+pub struct Stage<'a> {
+    /// The variant.
+    pub variant: &'a str,
+    /// The stage's name in the journal.
+    pub name: &'a str,
+    /// The variant's folder.
+    pub folder: &'a Path,
+    /// BLAKE3 of what determines the outcome, see [`key`].
+    pub key: &'a str,
+}
+
+/// A stage that was run to its end.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Finished {
+    variant: String,
+    stage: String,
+    key: String,
+    /// The variant's folder, relative to the run's.
+    folder: PathBuf,
+    /// The files it made, relative to the variant's folder, and their BLAKE3 sums.
+    files: BTreeMap<PathBuf, String>,
+}
+
+/// The records of a run.
+pub struct Stages {
+    run: PathBuf,
+    finished: RefCell<Vec<Finished>>,
+}
+
+/// The sum that stands for `inputs`: equal inputs, equal outcome.
+pub fn key(inputs: &Value) -> String {
+    blake3::hash(inputs.to_string().as_bytes()).to_hex().to_string()
+}
+
+impl Stages {
+    /// The records in a run directory; none in a new one.
+    ///
+    /// # Errors
+    /// If a record cannot be read.
+    pub fn open(run: &Path) -> Result<Self> {
+        let folder = run.join(FOLDER);
+        let mut finished = Vec::new();
+        if folder.is_dir() {
+            let refused = |error: std::io::Error| {
+                Error::with_code("file", format!("`{}` cannot be read: {error}", folder.display()))
+            };
+            for entry in fs::read_dir(&folder).map_err(refused)? {
+                let path = entry.map_err(refused)?.path();
+                if path.extension().is_some_and(|extension| extension == "json") {
+                    finished.push(read(&path)?);
+                }
+            }
+        }
+        Ok(Self { run: run.to_path_buf(), finished: RefCell::new(finished) })
+    }
+
+    /// The outcome of a stage as `load` reads it from the variant's folder, after `make` has written `files` there (paths
+    /// relative to that folder), unless they are there already.
+    ///
+    /// # Errors
+    /// Those of `make` and `load`, and of the file system.
+    pub fn outcome<T>(
+        &self,
+        stage: &Stage,
+        journal: &Journal,
+        make: impl FnOnce() -> Result<Vec<PathBuf>>,
+        load: impl FnOnce() -> Result<T>,
+    ) -> Result<T> {
+        match self.find(stage.key, journal) {
+            Some(found) => {
+                self.bring(&found, stage)?;
+                let whose = if found.variant == stage.variant { "" } else { &found.variant };
+                journal.found(stage.variant, stage.name, whose);
+            }
+            None => {
+                journal.begin_anew(stage.variant, stage.name)?;
+                let files = make()?;
+                self.record(stage, files)?;
+            }
+        }
+        load()
+    }
+
+    /// The record of `key`, if its files are as they were.
+    fn find(&self, key: &str, journal: &Journal) -> Option<Finished> {
+        let found = self.finished.borrow().iter().find(|each| each.key == key).cloned()?;
+        let folder = self.run.join(&found.folder);
+        for (file, expected) in &found.files {
+            let path = folder.join(file);
+            if sum(&path).as_ref().ok() != Some(expected) {
+                let what = if path.exists() { "was changed" } else { "is missing" };
+                let Finished { variant, stage, .. } = &found;
+                journal.warn(&format!("`{}` {what}: {variant}: {stage} is run again", path.display()));
+                self.finished.borrow_mut().retain(|each| each.key != key);
+                return None;
+            }
+        }
+        Some(found)
+    }
+
+    /// Puts the files of a finished stage into the folder of the variant that asks for them.
+    fn bring(&self, found: &Finished, stage: &Stage) -> Result<()> {
+        let from = self.run.join(&found.folder);
+        if from == stage.folder {
+            return Ok(());
+        }
+        for file in found.files.keys() {
+            let (from, to) = (from.join(file), stage.folder.join(file));
+            let refused = |error: std::io::Error| {
+                Error::with_code("file", format!("`{}` cannot be written: {error}", to.display()))
+            };
+            if let Some(parent) = to.parent() {
+                fs::create_dir_all(parent).map_err(refused)?;
+            }
+            match fs::remove_file(&to) {
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
+                _ => {}
+            }
+            // Files are replaced and never written into, so that one file can stand in both places.
+            if fs::hard_link(&from, &to).is_err() {
+                fs::copy(&from, &to).map_err(refused)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&self, stage: &Stage, files: Vec<PathBuf>) -> Result<()> {
+        let sums = files.into_iter().map(|file| Ok((file.clone(), sum(&stage.folder.join(&file))?)));
+        let record = Finished {
+            variant: stage.variant.into(),
+            stage: stage.name.into(),
+            key: stage.key.into(),
+            folder: stage.folder.strip_prefix(&self.run).unwrap_or(stage.folder).to_path_buf(),
+            files: sums.collect::<Result<_>>()?,
+        };
+        let path = self.run.join(FOLDER).join(format!("{}.json", &stage.key[..16]));
+        write_text(&path, &(serde_json::to_string_pretty(&record)? + "\n"))?;
+        self.finished.borrow_mut().push(record);
+        Ok(())
+    }
+}
+
+fn read(path: &Path) -> Result<Finished> {
+    let refused = |error: &dyn std::fmt::Display| {
+        Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
+            .help("delete it, and its stage is run again")
+    };
+    let text = fs::read_to_string(path).map_err(|error| refused(&error))?;
+    serde_json::from_str(&text).map_err(|error| refused(&error))
+}
+
+fn sum(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let read = fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
+    read.map_err(|error| Error::with_code("file", format!("`{}` cannot be read: {error}", path.display())))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::Display;
+
+    /// Runs a stage that writes `text`; tells what was read and whether it was made now.
+    fn run(stages: &Stages, variant: &str, key: &str, text: &str) -> (String, bool) {
+        let folder = stages.run.join(variant);
+        let (file, mut made) = (folder.join("x.txt"), false);
+        let stage = Stage { variant, name: "train", folder: &folder, key };
+        let read = stages.outcome(
+            &stage,
+            &Journal::without_file(Display::Quiet),
+            || {
+                made = true;
+                write_text(&file, text)?;
+                Ok(vec!["x.txt".into()])
+            },
+            || Ok(fs::read_to_string(&file).unwrap()),
+        );
+        (read.unwrap(), made)
+    }
+
+    #[test]
+    fn what_is_finished_is_not_run_again_by_this_run_or_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, other) = (key(&serde_json::json!([1])), key(&serde_json::json!([2])));
+        let stages = Stages::open(directory.path()).unwrap();
+        assert_eq!(run(&stages, "a", &one, "first"), ("first".into(), true));
+        assert_eq!(run(&stages, "b", &one, "never"), ("first".into(), false));
+        assert_eq!(run(&stages, "c", &other, "other"), ("other".into(), true));
+        let stages = Stages::open(directory.path()).unwrap();
+        assert_eq!(run(&stages, "a", &one, "never"), ("first".into(), false));
+    }
+
+    #[test]
+    fn what_was_damaged_or_lost_is_run_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let (one, stages) = (key(&serde_json::json!(1)), Stages::open(directory.path()).unwrap());
+        run(&stages, "a", &one, "first");
+        fs::write(directory.path().join("a/x.txt"), "damaged").unwrap();
+        assert_eq!(run(&stages, "a", &one, "second"), ("second".into(), true));
+        fs::remove_file(directory.path().join("a/x.txt")).unwrap();
+        let stages = Stages::open(directory.path()).unwrap();
+        assert_eq!(run(&stages, "a", &one, "third"), ("third".into(), true));
+    }
+}
