@@ -126,6 +126,24 @@ fn a_run_goes_on_with_another_recipe_only_by_force_and_runs_again_what_that_touc
 }
 
 #[test]
+fn another_run_takes_networks_over_and_attacks_them_otherwise() {
+    let here = Here::new();
+    let one = ["--variant", "SRe2L"];
+    here.succeeds(&quick(&[&one[..], &["--quiet", "--out", "first"]].concat()));
+    let sets = ["--set", "evaluate.attacks=[{use=\"fgsm\"}]", "--set", "data.test_images=50"];
+    let second = [&one[..], &sets, &["--out", "second", "--reuse", "first"]].concat();
+    let output = here.run(&quick(&second));
+    let talk = stderr(&output);
+    assert!(output.status.success(), "{talk}");
+    for stage in ["train", "distill", "student 1", "student 2"] {
+        assert!(talk.contains(&format!("SRe2L: {stage}: as of SRe2L in `first`")), "{talk}");
+    }
+    assert!(talk.contains("SRe2L: evaluate student 1: clean"), "{talk}");
+    let error = here.fails(2, &quick(&["--out", "third", "--reuse", "nowhere"]));
+    assert!(error.contains("`nowhere` holds no finished stage"), "{error}");
+}
+
+#[test]
 fn a_folder_without_a_run_cannot_be_resumed() {
     let here = Here::new();
     fs::create_dir(here.path("empty")).unwrap();

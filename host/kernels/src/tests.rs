@@ -127,7 +127,7 @@ fn channels_last(x: &Tensor) -> Tensor {
 }
 
 /// Channels in and out, kernel, side; stride, padding. Tiles are of 16 × 6 channels: whole ones, parts, none.
-const CONVOLUTIONS: [([i64; 4], [i64; 2]); 7] = [
+const CONVOLUTIONS: [([i64; 4], [i64; 2]); 8] = [
     ([16, 6, 3, 9], [1, 1]),
     ([32, 64, 3, 8], [1, 1]),
     ([16, 21, 3, 9], [2, 1]),
@@ -135,6 +135,7 @@ const CONVOLUTIONS: [([i64; 4], [i64; 2]); 7] = [
     ([16, 5, 5, 32], [3, 2]),
     ([64, 128, 3, 1], [1, 1]),
     ([3, 10, 3, 8], [1, 1]),
+    ([8, 16, 1, 5], [2, 0]),
 ];
 
 #[test]

@@ -39,6 +39,10 @@ pub(super) struct RunArguments {
     /// has finished is not run again.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     resume: Option<PathBuf>,
+    /// Take what the run in this directory has finished, where it is the same: e.g. its networks, to attack them otherwise. May
+    /// be repeated.
+    #[arg(long, value_name = "DIR")]
+    reuse: Vec<PathBuf>,
     /// Resume though something is no longer as it was; what that touches is run again.
     #[arg(long, requires = "resume")]
     force: bool,
@@ -55,6 +59,7 @@ impl RunArguments {
             || self.dry_run
             || self.out.is_some()
             || self.resume.is_some()
+            || !self.reuse.is_empty()
             || self.quiet
     }
 }
@@ -143,6 +148,7 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     if loaded.recipe.evaluate.split == EvaluationSplit::Validation {
         data = data.with_validation(&Streams::new(plan.seed));
     }
+    let others = Stages::of_others(&arguments.reuse).map_err(refused)?;
     let recipe_blake3 = blake3::hash(text.as_bytes()).to_hex().to_string();
     let directory = task.directory(&plan, arguments)?;
     if !arguments.quiet {
@@ -150,7 +156,7 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     }
     let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };
     let journal = Journal::open(directory.path(), display)?;
-    let stages = Stages::open(directory.path())?;
+    let stages = Stages::open(directory.path(), others)?;
     let pipeline = Pipeline {
         plan: &plan,
         plugins: &session.plugins,

@@ -18,14 +18,16 @@ pub(super) struct StageKeys<'a> {
 }
 
 impl StageKeys<'_> {
-    /// What all stages depend on.
+    /// What all stages depend on. What is evaluated on is no part of it, unless it is taken from the training images.
     fn common(&self) -> Value {
         let plugins = self.plan.plugins.iter().map(|plugin| (&plugin.id, &plugin.blake3));
+        let mut data = self.variant.recipe.data.clone();
+        data.test_images = None;
         json!({
             "seed": self.plan.seed,
             "plugins": plugins.collect::<Vec<_>>(),
-            "data": self.variant.recipe.data,
-            "images": self.images,
+            "data": data,
+            "images": self.images[0],
             "split": self.variant.recipe.evaluate.split,
         })
     }
@@ -70,6 +72,7 @@ impl StageKeys<'_> {
         let VariantPlan { recipe, surrogates, budgets, .. } = self.variant;
         let budgets: Vec<Value> = budgets.iter().map(|budget| json!([budget.norm, budget.epsilon])).collect();
         let attackers = json!([recipe.evaluate, surrogates, budgets, self.teacher_if_any()]);
-        key(&json!(["evaluate", self.common(), network, attackers, file]))
+        let seen = json!([recipe.data.test_images, self.images[1]]);
+        key(&json!(["evaluate", self.common(), seen, network, attackers, file]))
     }
 }

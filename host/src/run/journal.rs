@@ -83,10 +83,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Says that a stage was not run, since it was finished before: by the variant `whose`, if that is not empty.
+    /// Says that a stage was not run, since there is its outcome: `whose`.
     pub(super) fn found(&self, variant: &str, stage: &str, whose: &str) {
         if self.display == Display::Automatic {
-            let whose = if whose.is_empty() { "finished before".into() } else { format!("as of {whose}") };
             eprintln!("{variant}: {stage}: {whose}");
         }
     }

@@ -1,5 +1,5 @@
 //! The finished stages of a run, each under the sum of everything that determines its outcome. A stage that is asked for
-//! again, by another variant or by the same run resumed, is not run again.
+//! again, by another variant, by the same run resumed or by another run that may use it, is not run again.
 
 use super::{atomic::write_text, journal::Journal};
 use guard_sdk::{Error, Result};
@@ -29,7 +29,10 @@ pub struct Stage<'a> {
 
 /// A stage that was run to its end.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Finished {
+pub struct Finished {
+    /// The run directory.
+    #[serde(skip)]
+    run: PathBuf,
     variant: String,
     stage: String,
     key: String,
@@ -51,25 +54,30 @@ pub fn key(inputs: &Value) -> String {
 }
 
 impl Stages {
-    /// The records in a run directory; none in a new one.
+    /// The records in a run directory, none in a new one, and `others`, which may be used.
     ///
     /// # Errors
     /// If a record cannot be read.
-    pub fn open(run: &Path) -> Result<Self> {
-        let folder = run.join(FOLDER);
-        let mut finished = Vec::new();
-        if folder.is_dir() {
-            let refused = |error: std::io::Error| {
-                Error::with_code("file", format!("`{}` cannot be read: {error}", folder.display()))
-            };
-            for entry in fs::read_dir(&folder).map_err(refused)? {
-                let path = entry.map_err(refused)?.path();
-                if path.extension().is_some_and(|extension| extension == "json") {
-                    finished.push(read(&path)?);
-                }
-            }
-        }
+    pub fn open(run: &Path, others: Vec<Finished>) -> Result<Self> {
+        let finished = [records(run)?, others].concat();
         Ok(Self { run: run.to_path_buf(), finished: RefCell::new(finished) })
+    }
+
+    /// What other runs have finished.
+    ///
+    /// # Errors
+    /// Code `no-run` if one of them has nothing finished; if a record cannot be read.
+    pub fn of_others(runs: &[PathBuf]) -> Result<Vec<Finished>> {
+        let mut finished = Vec::new();
+        for run in runs {
+            let found = records(run)?;
+            if found.is_empty() {
+                let message = format!("`{}` holds no finished stage of a run", run.display());
+                return Err(Error::with_code("no-run", message).help("give the folder of a run"));
+            }
+            finished.extend(found);
+        }
+        Ok(finished)
     }
 
     /// The outcome of a stage as `load` reads it from the variant's folder, after `make` has written `files` there (paths
@@ -87,8 +95,12 @@ impl Stages {
         match self.find(stage.key, journal) {
             Some(found) => {
                 self.bring(&found, stage)?;
-                let whose = if found.variant == stage.variant { "" } else { &found.variant };
-                journal.found(stage.variant, stage.name, whose);
+                let whose = match (found.run == self.run, found.variant == stage.variant) {
+                    (true, true) => "finished before".to_string(),
+                    (true, false) => format!("as of {}", found.variant),
+                    (false, _) => format!("as of {} in `{}`", found.variant, found.run.display()),
+                };
+                journal.found(stage.variant, stage.name, &whose);
             }
             None => {
                 journal.begin_anew(stage.variant, stage.name)?;
@@ -102,15 +114,15 @@ impl Stages {
     /// The record of `key`, if its files are as they were.
     fn find(&self, key: &str, journal: &Journal) -> Option<Finished> {
         let found = self.finished.borrow().iter().find(|each| each.key == key).cloned()?;
-        let folder = self.run.join(&found.folder);
+        let folder = found.run.join(&found.folder);
         for (file, expected) in &found.files {
             let path = folder.join(file);
             if sum(&path).as_ref().ok() != Some(expected) {
                 let what = if path.exists() { "was changed" } else { "is missing" };
                 let Finished { variant, stage, .. } = &found;
                 journal.warn(&format!("`{}` {what}: {variant}: {stage} is run again", path.display()));
-                self.finished.borrow_mut().retain(|each| each.key != key);
-                return None;
+                self.finished.borrow_mut().retain(|each| each.key != key || each.run != found.run);
+                return self.find(key, journal);
             }
         }
         Some(found)
@@ -118,7 +130,7 @@ impl Stages {
 
     /// Puts the files of a finished stage into the folder of the variant that asks for them.
     fn bring(&self, found: &Finished, stage: &Stage) -> Result<()> {
-        let from = self.run.join(&found.folder);
+        let from = found.run.join(&found.folder);
         if from == stage.folder {
             return Ok(());
         }
@@ -145,6 +157,7 @@ impl Stages {
     fn record(&self, stage: &Stage, files: Vec<PathBuf>) -> Result<()> {
         let sums = files.into_iter().map(|file| Ok((file.clone(), sum(&stage.folder.join(&file))?)));
         let record = Finished {
+            run: self.run.clone(),
             variant: stage.variant.into(),
             stage: stage.name.into(),
             key: stage.key.into(),
@@ -156,6 +169,25 @@ impl Stages {
         self.finished.borrow_mut().push(record);
         Ok(())
     }
+}
+
+/// The records in a run directory.
+fn records(run: &Path) -> Result<Vec<Finished>> {
+    let folder = run.join(FOLDER);
+    if !folder.is_dir() {
+        return Ok(Vec::new());
+    }
+    let refused = |error: std::io::Error| {
+        Error::with_code("file", format!("`{}` cannot be read: {error}", folder.display()))
+    };
+    let mut found = Vec::new();
+    for entry in fs::read_dir(&folder).map_err(refused)? {
+        let path = entry.map_err(refused)?.path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            found.push(Finished { run: run.to_path_buf(), ..read(&path)? });
+        }
+    }
+    Ok(found)
 }
 
 fn read(path: &Path) -> Result<Finished> {
@@ -201,23 +233,23 @@ mod tests {
     fn what_is_finished_is_not_run_again_by_this_run_or_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = (key(&serde_json::json!([1])), key(&serde_json::json!([2])));
-        let stages = Stages::open(directory.path()).unwrap();
+        let stages = Stages::open(directory.path(), Vec::new()).unwrap();
         assert_eq!(run(&stages, "a", &one, "first"), ("first".into(), true));
         assert_eq!(run(&stages, "b", &one, "never"), ("first".into(), false));
         assert_eq!(run(&stages, "c", &other, "other"), ("other".into(), true));
-        let stages = Stages::open(directory.path()).unwrap();
+        let stages = Stages::open(directory.path(), Vec::new()).unwrap();
         assert_eq!(run(&stages, "a", &one, "never"), ("first".into(), false));
     }
 
     #[test]
     fn what_was_damaged_or_lost_is_run_again() {
         let directory = tempfile::tempdir().unwrap();
-        let (one, stages) = (key(&serde_json::json!(1)), Stages::open(directory.path()).unwrap());
+        let (one, stages) = (key(&serde_json::json!(1)), Stages::open(directory.path(), Vec::new()).unwrap());
         run(&stages, "a", &one, "first");
         fs::write(directory.path().join("a/x.txt"), "damaged").unwrap();
         assert_eq!(run(&stages, "a", &one, "second"), ("second".into(), true));
         fs::remove_file(directory.path().join("a/x.txt")).unwrap();
-        let stages = Stages::open(directory.path()).unwrap();
+        let stages = Stages::open(directory.path(), Vec::new()).unwrap();
         assert_eq!(run(&stages, "a", &one, "third"), ("third".into(), true));
     }
 }
