@@ -129,6 +129,7 @@ fn evaluate_among(
         split,
         batch_size: 100,
         probe_images: 80,
+        curvature_images: 0,
         observer: &log,
         keep: None,
     };

@@ -3,8 +3,11 @@
 //! With two classes the margin of an example is linear in its pixels, with the gradient w. The linf ball's worst point is
 //! −ε · sign w, which costs ε‖w‖₁ of the margin; the l2 ball's is −ε · w/‖w‖₂, which costs ε‖w‖₂.
 
+use guard_host::data::Split;
+use guard_host::engine::{EvalOnly, Evaluator};
 use guard_host::network::{Architecture, Convnet, Model, NetworkSpec, NormLayer};
 use guard_host::random::Streams;
+use guard_host::run::{Display, Journal};
 use guard_sdk::{
     Batch, Budget, Device, Kind, Network, Norm, Tensor,
     batch::{norm_each, per_image},
@@ -212,4 +215,32 @@ fn check_smallest_within(attack: &str, options: Value, tolerance: f64) {
     let excess = norm_each(&(&found - &images)) / &nearest - 1.0;
     let median = excess.median().double_value(&[]);
     assert!((0.0..tolerance).contains(&median), "{attack} {options}: {median}");
+}
+
+/// The loss of two classes is softplus(−m) of the margin m, whose Hessian is σ(m)(1 − σ(m)) w wᵀ.
+#[test]
+fn the_measured_curvature_is_the_closed_form() {
+    let bench = bench(&[]);
+    let (model, images) = (linear().copy(Kind::Float, false), interior_images().to_kind(Kind::Float));
+    let labels: Vec<i64> = (0..images.size()[0]).map(|index| index % 2).collect();
+    let split = Split::in_memory(&images, labels.clone()).expect("images in memory");
+    let journal = Journal::without_file(Display::Quiet);
+    let log = journal.stage("test", "evaluate");
+    let evaluator = Evaluator {
+        network: EvalOnly::new(model.for_inference().expect("a network that runs")),
+        called: None,
+        split: &split,
+        batch_size: 4,
+        probe_images: 0,
+        curvature_images: 6,
+        observer: &log,
+        keep: None,
+    };
+    let found = evaluator.run(&[], &[], &bench.context()).expect("an evaluation").curvature;
+    let labels = Tensor::from_slice(&labels);
+    let exact = linear();
+    let sigma = margins(&exact, &images.to_kind(Kind::Double), &labels).sigmoid();
+    let expected = &sigma * (1.0 - &sigma) * norm_each(&margin_gradient(&exact, &labels)).square();
+    let found = Tensor::from_slice(&found).to_kind(Kind::Double);
+    assert!((found / expected - 1.0).abs().max().double_value(&[]) < 1e-4);
 }

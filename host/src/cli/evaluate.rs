@@ -155,6 +155,7 @@ impl EvaluateArguments {
             split: &data.test,
             batch_size: evaluate.batch_size,
             probe_images: evaluate.probe_images,
+            curvature_images: evaluate.curvature_images,
             observer: &log,
             keep,
         };

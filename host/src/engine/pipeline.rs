@@ -522,6 +522,7 @@ impl VariantRun<'_> {
                 split: &self.pipeline.data.test,
                 batch_size: evaluate.batch_size,
                 probe_images: evaluate.probe_images,
+                curvature_images: evaluate.curvature_images,
                 observer: &log,
                 keep: None,
             };

@@ -440,6 +440,8 @@ pub struct Evaluate {
     /// On so many images, weak, doubled and boundless attacks are tried as well, to flag numbers that cannot be believed; 0
     /// tries nothing.
     pub probe_images: usize,
+    /// At so many images the curvature of the loss is measured: the largest eigenvalue of its Hessian along the input.
+    pub curvature_images: usize,
 }
 
 impl Default for Evaluate {
@@ -451,6 +453,7 @@ impl Default for Evaluate {
             attacks: Vec::new(),
             networks: BTreeMap::new(),
             probe_images: 100,
+            curvature_images: 0,
         }
     }
 }

@@ -86,6 +86,7 @@ mod tests {
             knowledge: Knowledge::WhiteBox,
             budgets: epsilons.iter().map(|&epsilon| Budget { norm: Norm::Linf, epsilon }).collect(),
             rows: vec![Row {
+                curvature: None,
                 variant: "a < b".into(),
                 baseline: true,
                 network: "teacher".into(),

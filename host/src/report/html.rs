@@ -5,7 +5,7 @@ use super::{
     curve::curve,
     legacy::{CAVEATS, Legacy},
     summary::Summary,
-    table::{caption, header},
+    table::{caption, cells, header},
 };
 use crate::{
     data::Skipped,
@@ -40,8 +40,7 @@ pub fn page(
     }
     html.push_str("</tr>\n");
     for row in &summary.rows {
-        let mut cells = vec![row.label(), row.network.clone(), row.clean.to_string()];
-        cells.extend(row.robust.iter().map(ToString::to_string));
+        let cells = cells(row);
         html.push_str("<tr>");
         for (index, cell) in cells.iter().enumerate() {
             let _ = write!(html, "<td{}>{}</td>", class(index), escaped(cell));

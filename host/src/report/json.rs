@@ -58,6 +58,7 @@ fn table(results: &RunResults) -> Vec<Value> {
             "network": row.network,
             "clean": spread(&row.clean),
             "robust": robust.collect::<Vec<_>>(),
+            "curvature": row.curvature.as_ref().map(spread),
         })
     };
     summary.rows.iter().map(line).collect()
@@ -96,6 +97,7 @@ pub fn evaluation_json(dataset: &str, images: usize, evaluation: &Evaluation) ->
                 || right(&evaluation.clean),
                 |threat| right(&evaluation.worst_case(threat)),
             ),
+            "curvature": evaluation.mean_curvature(),
             "flags": evaluation.flags,
         })
     };

@@ -45,6 +45,8 @@ pub struct Row {
     pub clean: Spread,
     /// Worst case over attacks, one per budget.
     pub robust: Vec<Spread>,
+    /// The curvature of the loss, where it was measured.
+    pub curvature: Option<Spread>,
     /// What looks wrong.
     pub flags: Vec<Flag>,
 }
@@ -107,6 +109,7 @@ fn row(variant: &VariantResults, network: String, networks: &[&Evaluation]) -> R
     };
     let mut flags: Vec<Flag> = networks.iter().flat_map(|each| each.flags.clone()).collect();
     flags.dedup();
+    let curvature: Option<Vec<f64>> = networks.iter().map(|each| each.mean_curvature()).collect();
     Row {
         variant: variant.name.clone(),
         baseline: variant.baseline,
@@ -115,6 +118,7 @@ fn row(variant: &VariantResults, network: String, networks: &[&Evaluation]) -> R
         robust: (0..networks[0].threats.len())
             .map(|index| over(&|each| each.worst_case(&each.threats[index])))
             .collect(),
+        curvature: curvature.map(|each| Spread::of(&each)),
         flags,
     }
 }
@@ -150,7 +154,8 @@ mod tests {
             attacks: vec![result("pgd", &[true, false, true]), result("other", &[false, true, true])],
         };
         let clean = vec![true; 3];
-        let evaluation = Evaluation { clean, clean_seconds: 0.0, threats: vec![threat], flags: Vec::new() };
+        let evaluation =
+            Evaluation { clean, clean_seconds: 0.0, threats: vec![threat], ..Evaluation::default() };
         assert_eq!(evaluation.worst_case(&evaluation.threats[0]), [false, false, true]);
     }
 }

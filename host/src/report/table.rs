@@ -1,6 +1,6 @@
 //! The table on stdout.
 
-use super::summary::Summary;
+use super::summary::{Row, Spread, Summary};
 use crate::engine::{Evaluation, Flag, UnderThreat, accuracy, count, rounded};
 use comfy_table::{CellAlignment, Table, presets};
 use guard_sdk::{Budget, Norm, attack::Knowledge};
@@ -12,9 +12,7 @@ pub fn table(summary: &Summary) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header(summary));
     for row in &summary.rows {
-        let mut cells = vec![row.label(), row.network.clone(), row.clean.to_string()];
-        cells.extend(row.robust.iter().map(ToString::to_string));
-        table.add_row(cells);
+        table.add_row(cells(row));
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -99,6 +97,11 @@ pub(super) fn caption(summary: &Summary) -> String {
             text.push_str(", worst case per image");
         }
     }
+    if summary.rows.iter().any(|row| row.curvature.is_some()) {
+        text.push_str(
+            "; curvature: largest eigenvalue of the loss's Hessian along the input, mean over images",
+        );
+    }
     if summary.rows.iter().any(|row| row.clean.std.is_some()) {
         text.push_str("; ± standard deviation over students");
     }
@@ -109,7 +112,21 @@ pub(super) fn caption(summary: &Summary) -> String {
 pub(super) fn header(summary: &Summary) -> Vec<String> {
     let mut header = vec!["variant".to_string(), "network".into(), "clean".into()];
     header.extend(summary.budgets.iter().map(|budget| format!("ε = {}", rounded(budget.epsilon))));
+    if summary.rows.iter().any(|row| row.curvature.is_some()) {
+        header.push("curvature".into());
+    }
     header
+}
+
+/// The figures of a row, under [`header`].
+pub(super) fn cells(row: &Row) -> Vec<String> {
+    let mut cells = vec![row.label(), row.network.clone(), row.clean.to_string()];
+    cells.extend(row.robust.iter().map(ToString::to_string));
+    cells.extend(row.curvature.map(|Spread { mean, std }| match std {
+        Some(std) => format!("{mean:.2} ± {std:.2}"),
+        None => format!("{mean:.2}"),
+    }));
+    cells
 }
 
 fn seen(knowledge: Knowledge) -> &'static str {

@@ -139,7 +139,7 @@ mod tests {
 
     fn codes(threats: Vec<UnderThreat>) -> Vec<Cow<'static, str>> {
         let clean = vec![true; 1000];
-        let evaluation = Evaluation { clean, clean_seconds: 0.0, threats, flags: Vec::new() };
+        let evaluation = Evaluation { clean, clean_seconds: 0.0, threats, ..Evaluation::default() };
         of_results(&evaluation, 0.1).into_iter().map(|flag| flag.code).collect()
     }
 

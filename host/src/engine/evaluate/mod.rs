@@ -3,6 +3,7 @@
 //! The host decides: it checks every adversarial batch, classifies it itself, in eval mode, and keeps the outcome of every
 //! example. `probes` looks for what is known to make such numbers worthless.
 
+mod curvature;
 mod eval_only;
 mod flags;
 mod members;
@@ -96,7 +97,7 @@ impl UnderThreat {
 }
 
 /// The accuracy of one network.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evaluation {
     /// Right without attack.
     pub clean: Correct,
@@ -104,11 +105,20 @@ pub struct Evaluation {
     pub clean_seconds: f64,
     /// Per budget.
     pub threats: Vec<UnderThreat>,
+    /// The largest eigenvalue of the Hessian of the cross-entropy along the input, in pixels, at some images; nothing if it was
+    /// not asked for.
+    pub curvature: Vec<f32>,
     /// What makes the numbers doubtful.
     pub flags: Vec<Flag>,
 }
 
 impl Evaluation {
+    /// The mean of the curvature, where it was measured.
+    pub fn mean_curvature(&self) -> Option<f64> {
+        let sum: f64 = self.curvature.iter().map(|&value| f64::from(value)).sum();
+        (!self.curvature.is_empty()).then(|| sum / self.curvature.len() as f64)
+    }
+
     /// Right under every attack.
     pub fn worst_case(&self, threat: &UnderThreat) -> Correct {
         let mut worst = self.clean.clone();
@@ -147,6 +157,8 @@ pub struct Evaluator<'a> {
     pub batch_size: usize,
     /// How many the probes look at.
     pub probe_images: usize,
+    /// How many the curvature of the loss is measured at.
+    pub curvature_images: usize,
     /// Watches.
     pub observer: &'a dyn Observer,
     /// Takes what the attacks made, where somebody wants it.
@@ -186,7 +198,8 @@ impl Evaluator<'_> {
                 self.robust(&clean, &mut attacks, budget, context)
             })
             .collect::<Result<_>>()?;
-        let mut evaluation = Evaluation { clean, clean_seconds, threats, flags: Vec::new() };
+        let curvature = self.curvature(context)?;
+        let mut evaluation = Evaluation { clean, clean_seconds, threats, curvature, flags: Vec::new() };
         evaluation.flags = flags::of_results(&evaluation, 1.0 / self.classes() as f64);
         evaluation.flags.extend(self.probe(&evaluation, attacks, context)?);
         Ok(evaluation)

@@ -15,6 +15,7 @@ use std::{
 struct Record {
     clean_seconds: f64,
     threats: Vec<ThreatRecord>,
+    curvature: Vec<f32>,
     flags: Vec<Flag>,
 }
 
@@ -85,7 +86,12 @@ impl Evaluation {
             attacks: threat.attacks.iter().map(attack).collect(),
         };
         let threats = self.threats.iter().map(threat).collect();
-        let found = Record { clean_seconds: self.clean_seconds, threats, flags: self.flags.clone() };
+        let found = Record {
+            clean_seconds: self.clean_seconds,
+            threats,
+            curvature: self.curvature.clone(),
+            flags: self.flags.clone(),
+        };
         write_text(&folder.join(&record), &(serde_json::to_string_pretty(&found)? + "\n"))?;
         Ok([tensors, record])
     }
@@ -121,6 +127,7 @@ impl Evaluation {
             clean: arrays.flags("clean")?,
             clean_seconds: found.clean_seconds,
             threats: found.threats.into_iter().map(threat).collect::<Result<_>>()?,
+            curvature: found.curvature,
             flags: found.flags,
         })
     }
@@ -170,6 +177,7 @@ mod tests {
             clean: vec![true, true, false],
             clean_seconds: 1.0 / 3.0,
             threats: vec![UnderThreat { budget, attacks: vec![attack] }],
+            curvature: vec![0.1, 2.5],
             flags: vec![Flag { code: "zero-gradients".into(), message: "some".into() }],
         };
         let folder = tempfile::tempdir().unwrap();
