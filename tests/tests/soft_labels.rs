@@ -1,7 +1,7 @@
 //! Stored labels are replayed: what a student learns from the file is what the teacher says of the very same views.
 
 use guard_host::{
-    engine::{LabelSource, StudentTrainer, Views, relabel},
+    engine::{LabelSource, StudentTrainer, TrainingLoss, Views, relabel},
     network::{Model, NormLayer},
     random::Streams,
     recipe::{Relabel, Student},
@@ -46,7 +46,9 @@ fn stored(
     let student = student();
     let views = Views { images: &examples.images, student: &student, streams: Streams::new(3) };
     let plan = LabelPlan::new(relabelling, &student, 3, 10, 4);
-    relabel(&folder.join("soft-labels.safetensors"), plan, &views, teacher, &Unobserved).unwrap()
+    let path = folder.join("soft-labels.safetensors");
+    relabel(&path, &plan, &views, teacher, &Unobserved).unwrap();
+    SoftLabels::open(&path, plan).unwrap()
 }
 
 #[test]
@@ -72,13 +74,14 @@ fn every_stored_row_is_the_teachers_answer_to_its_view_rounded_to_float16() {
 
 /// The parameters of a student that was trained on labels of `source`, views of `streams`.
 fn trained(examples: &Examples, source: LabelSource, streams: Streams, student: &Student) -> Tensor {
-    let bench = Bench::new(&[]);
+    let (bench, penalties) = (Bench::new(&[]), TrainingLoss::new(0.0, 0.0, Vec::new()));
     let trainer = StudentTrainer {
         views: Views { images: &examples.images, student, streams },
         labels: &examples.labels,
         classes: 4,
         source,
         temperature: 2.0,
+        penalties: &penalties,
         streams: Streams::new(9),
         observer: &Unobserved,
     };

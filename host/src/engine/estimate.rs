@@ -133,12 +133,13 @@ impl Variant<'_> {
                     LabelPlan::new(&recipe.relabel, &recipe.student, 0, count as i64, network.classes);
                 found.disk += labels.file_bytes();
             }
+            let penalties = with_penalties(self.plugins, &recipe.student.regularizers)?;
             for student in students {
                 let each = cost(&student.network, recipe.student.batch_size, measured)?;
                 let online =
                     if recipe.relabel.labels == Labels::Online { teacher.speed.forward } else { 0.0 };
                 let trained = recipe.student.count as u64 * views;
-                found.add("students", trained as f64 * (each.speed.step + online));
+                found.add("students", trained as f64 * (each.speed.step * penalties + online));
                 found.step(&each, count.min(recipe.student.batch_size as u64));
                 found.disk += recipe.student.count as u64 * 4 * each.parameters;
                 evaluated.extend(vec![each.speed; recipe.student.count]);

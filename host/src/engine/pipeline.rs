@@ -475,12 +475,16 @@ impl VariantRun<'_> {
                 StudentLabels::Stored(stored) => (LabelSource::Stored(stored), self.streams("relabel")),
             };
             let settings = self.student_settings(set);
+            let penalties =
+                TrainingLoss::new(0.0, 0.0, self.regularizers("student", &settings.regularizers)?)
+                    .ramped(settings.regularizers.iter().map(Ramp::of).collect());
             let trainer = StudentTrainer {
                 views: Views { images: &set.images, student: &settings, streams: seen },
                 labels: &set.labels,
                 classes: spec.classes,
                 source,
                 temperature: recipe.relabel.temperature,
+                penalties: &penalties,
                 streams: streams.clone(),
                 observer: &log,
             };

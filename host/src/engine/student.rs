@@ -4,7 +4,7 @@ use super::{
     optimizer::OptimizerState,
     student_loss::{Target, student_terms},
     train::{Trained, descend, seed_dropout, undone_on_failure},
-    training_loss::finite,
+    training_loss::{TrainingLoss, finite},
     views::{BatchView, Views},
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     recipe::Student,
     run::{Observer, SoftLabels},
 };
-use guard_sdk::{Kind, Result, Space, Tensor};
+use guard_sdk::{Batch, Kind, Result, Space, Tensor};
 
 /// What a student learns from.
 pub enum LabelSource<'a> {
@@ -42,6 +42,8 @@ pub struct StudentTrainer<'a> {
     pub source: LabelSource<'a>,
     /// T of the softmax on both sides, where labels are soft.
     pub temperature: f64,
+    /// What is added to the loss, by its regularizers.
+    pub penalties: &'a TrainingLoss,
     /// Dropout.
     pub streams: Streams,
     /// Watches.
@@ -80,7 +82,8 @@ impl StudentTrainer<'_> {
         let view = self.views.batch(epoch, context.iteration, positions)?;
         let logits = model.train_logits(&view.images, Space::Pixels)?;
         let student: &Student = self.views.student;
-        let terms = student_terms(student, &logits, &self.target(&view, epoch, logits.kind())?)?;
+        let target = self.target(&view, epoch, logits.kind())?;
+        let terms = student_terms(student, &logits, &target)?;
         let mut total: Option<Tensor> = None;
         for (name, value, weight) in &terms {
             if terms.len() > 1 {
@@ -92,9 +95,15 @@ impl StudentTrainer<'_> {
                 Some(total) => total + weighted,
             });
         }
-        let loss = total.ok_or_else(|| guard_sdk::Error::new("the students' loss has no terms"))?;
+        let mut loss = total.ok_or_else(|| guard_sdk::Error::new("the students' loss has no terms"))?;
         finite("loss/student", None, context, &loss)?;
         context.recorder.metric("loss/student", &loss);
+        let ids: Vec<u64> = positions.iter().map(|&position| position as u64).collect();
+        let classes = self.labels.f_index_select(0, &view.positions)?;
+        let batch = Batch { soft_labels: Some(&target.hard), ..Batch::pixels(&view.images, &classes, &ids) };
+        if let Some(penalties) = self.penalties.penalties(context, model, &batch)? {
+            loss = loss.f_add(&penalties)?;
+        }
         let rate = student.schedule.rate(context.iteration, context.iterations);
         descend(model, "loss/student", &loss, optimizer, rate, context)
     }

@@ -101,6 +101,18 @@ impl TrainingLoss {
         self.total(context, network, batch, Some(&logits), passes)
     }
 
+    /// The regularizers' terms alone, recorded as in [`TrainingLoss::step`]: what students add to a loss of their own.
+    ///
+    /// # Errors
+    /// As [`TrainingLoss::step`].
+    pub fn penalties(&self, context: &Context, model: &Model, batch: &Batch) -> Result<Option<Tensor>> {
+        if self.regularizers.try_borrow().is_ok_and(|regularizers| regularizers.is_empty()) {
+            return Ok(None);
+        }
+        let network = Network::lend(model);
+        self.total(context, &network, batch, None, SharedPasses::new(&network, batch)).map(Some)
+    }
+
     /// What the host's forward takes: images that regularizers can differentiate to, if there are any.
     fn clean_images(&self, batch: &Batch) -> Tensor {
         match self.regularizers.try_borrow().is_ok_and(|regularizers| regularizers.is_empty()) {

@@ -252,6 +252,7 @@ impl Checker<'_> {
         let students = self.students(network.as_ref());
         self.stored_labels();
         self.regularizers("/training/regularizers", &recipe.training.regularizers);
+        self.regularizers("/student/regularizers", &recipe.student.regularizers);
         if recipe.training.cross_entropy_weight == 0.0
             && recipe.training.regularizers.iter().all(|each| each.weight == 0.0)
         {
@@ -520,6 +521,7 @@ impl MethodTable {
         let lists = [
             (Kind::Regularizer, "/training/regularizers"),
             (Kind::Regularizer, "/distill/regularizers"),
+            (Kind::Regularizer, "/student/regularizers"),
             (Kind::Attack, "/evaluate/attacks"),
         ];
         let elements = lists.into_iter().flat_map(|(kind, list)| {

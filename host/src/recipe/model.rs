@@ -392,6 +392,10 @@ pub struct Student {
     /// Weight of the cross-entropy to the images' classes beside soft labels; without those it is the whole loss.
     #[schemars(range(min = 0))]
     pub cross_entropy_weight: f64,
+    /// Penalties added to the students' loss, of any number, on the synthetic images as a student sees them. They see the
+    /// images' classes, mixed as the images are.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub regularizers: Vec<RegularizerUse>,
     /// The students' network; unless said, the recipe's.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub network: Option<Architecture>,
@@ -413,6 +417,7 @@ impl Default for Student {
             cutmix: 0.0,
             kl_weight: 1.0,
             cross_entropy_weight: 0.0,
+            regularizers: Vec::new(),
             network: None,
             learned_rate: true,
         }
