@@ -243,6 +243,32 @@ fn the_10_step_autoattack_of_torchattacks_is_named_as_such() {
 }
 
 #[test]
+fn attacks_that_are_cut_short_are_flagged_and_those_inside_others_too() {
+    let cut = [
+        (attack("apgd", json!({ "steps": 10 })), "`apgd` makes 10 steps, by default 100"),
+        (attack("square", json!({ "queries": 100 })), "`square` makes 100 queries, by default 5000"),
+        (
+            // AutoAttack put together from its parts, with a tenth of the steps.
+            attack(
+                "ensemble",
+                json!({ "attacks": [
+                    { "use": "apgd", "options": { "steps": 10 } },
+                    { "use": "guard.attacks/fab", "options": { "steps": 10, "early_stop": true } },
+                ] }),
+            ),
+            "`guard.attacks/fab` in `ensemble` makes 10 steps, by default 100",
+        ),
+    ];
+    for (cut, what) in cut {
+        let (model, split) = trained();
+        let evaluation = evaluate(model, &split, &[cut]).unwrap();
+        let mut few = evaluation.flags.iter().filter(|flag| flag.code == "few-steps");
+        assert!(few.any(|flag| flag.message.contains(what)), "{what}: {:?}", evaluation.flags);
+    }
+    assert!(!flags(as_it_is, as_it_is, &[pgd()]).contains(&"few-steps"));
+}
+
+#[test]
 fn a_network_that_ends_in_softmax_is_flagged() {
     let found = flags(as_it_is, |logits| logits.softmax(-1, None::<Kind>), &[pgd()]);
     assert!(found.contains(&"outputs-are-probabilities"), "{found:?}");

@@ -3,6 +3,7 @@
 //! | code | what was seen |
 //! |---|---|
 //! | `attack-caveat` | an attack that says itself that its numbers are not to be believed |
+//! | `few-steps` | an attack, or one inside it, that the recipe cuts to fewer steps or queries than it makes by default |
 //! | `rises-with-epsilon`, `flat-with-epsilon` | accuracy does not fall as the budget grows |
 //! | `black-box-beats-white-box` | a black-box attack of the recipe beats the white-box ones by more than .2 points |
 //!
@@ -18,7 +19,9 @@
 //! | `huge-epsilon-fails` | something is left at half of the pixels' range |
 
 use super::{AttackResult, Evaluation, accuracy, rounded};
-use guard_sdk::attack::Knowledge;
+use crate::{plugin::Plugins, recipe::AttackUse};
+use guard_sdk::{Result, attack::Knowledge, manifest::Kind};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// Something that should not be so if the attacks did their work; printed beside the number.
@@ -41,6 +44,52 @@ const BLACK_BOX_MARGIN: f64 = 0.002;
 
 /// A budget that is so many times larger takes more, if anything is left.
 const FLAT_FROM: f64 = 4.0;
+
+/// The options that say how long an attack searches.
+const LENGTHS: [&str; 2] = ["steps", "queries"];
+
+/// Attacks that the recipe cuts short, as AutoAttack is cut to 10 steps in much published work.
+///
+/// # Errors
+/// If a plugin's schema cannot be read.
+pub(super) fn of_options(attacks: &[AttackUse], plugins: &Plugins) -> Result<Vec<Flag>> {
+    let mut flags = Vec::new();
+    for attack in attacks {
+        cut_short(&format!("`{}`", attack.label()), &attack.method, &attack.options, plugins, &mut flags)?;
+    }
+    Ok(flags)
+}
+
+fn cut_short(
+    who: &str,
+    method: &str,
+    options: &Map<String, Value>,
+    plugins: &Plugins,
+    flags: &mut Vec<Flag>,
+) -> Result<()> {
+    let schema = plugins.schema(Kind::Attack, method)?;
+    for length in LENGTHS {
+        let default = schema["properties"][length]["default"].as_u64();
+        if let (Some(said), Some(default)) = (options.get(length).and_then(Value::as_u64), default)
+            && said < default
+        {
+            let message =
+                format!("{who} makes {said} {length}, by default {default}: accuracy may be overestimated");
+            flags.push(Flag::new("few-steps", message));
+        }
+    }
+    let nested = options
+        .values()
+        .flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    for inner in nested {
+        if let Some(method) = inner["use"].as_str() {
+            let none = Map::new();
+            let options = inner["options"].as_object().unwrap_or(&none);
+            cut_short(&format!("`{method}` in {who}"), method, options, plugins, flags)?;
+        }
+    }
+    Ok(())
+}
 
 /// The flags that need no further attack; `chance` is the accuracy of guessing.
 pub(super) fn of_results(evaluation: &Evaluation, chance: f64) -> Vec<Flag> {
