@@ -236,6 +236,23 @@ fn too_few_steps_are_flagged() {
 }
 
 #[test]
+fn an_attack_that_more_steps_make_weaker_is_flagged() {
+    let found = flags(as_it_is, as_it_is, &[attack("cheats", json!({ "how": "one-of-the-steps" }))]);
+    assert!(found.contains(&"rises-with-steps"), "{found:?}");
+}
+
+#[test]
+fn noise_instead_of_an_attack_is_flagged() {
+    let found = flags(as_it_is, as_it_is, &[attack("noise", json!({ "draws": 3 }))]);
+    assert!(!found.contains(&"noise-as-strong"), "{found:?}");
+    let within = [Budget { norm: Norm::Linf, epsilon: 0.3 }];
+    let (model, split) = trained();
+    let noise = [attack("noise", json!({}))];
+    let evaluation = evaluate_among(Surrogates::default(), None, model, &split, &noise, &within).unwrap();
+    assert!(codes(&evaluation).contains(&"noise-as-strong"), "{:?}", evaluation.flags);
+}
+
+#[test]
 fn the_10_step_autoattack_of_torchattacks_is_named_as_such() {
     let options = json!({ "version": "custom", "attacks": ["apgd-ce"], "compat": "torchattacks" });
     let found = flags(as_it_is, as_it_is, &[attack("autoattack", options)]);

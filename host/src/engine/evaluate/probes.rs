@@ -124,8 +124,8 @@ impl Probe<'_> {
         let (left, all, epsilon) = (self.left, self.len(), rounded(self.budget.epsilon));
         let percent = |count: usize| 100.0 * count as f64 / all as f64;
         if let Some(noise) = self.with("noise", json!({}))?
-            && noise <= left
-            && noise < all
+            && noise <= left + self.tolerance()
+            && noise + TIES < all
         {
             let message = format!(
                 "uniform noise leaves {:.1} % of {all} images at ε = {epsilon}, the recipe's attacks {:.1} %",
