@@ -1,10 +1,8 @@
 """What `official.py` and `released.py` share: the networks, the way an attack is counted, and the comparison.
 
-NETWORK.json is the host's description of a network, e.g.
-    {"architecture": "convnet", "depth": 3, "width": 128, "norm": "instance", "input": [3, 32, 32], "classes": 10,
-     "mean": [0.4914, 0.4822, 0.4465], "std": [0.2023, 0.1994, 0.2010]}
-`"architecture": "resnet20"` is He et al.'s with option-A shortcuts. EXAMPLES holds `images` (float32 `[N,C,H,W]`, pixels in
-[0,1]) and `labels` (int64 `[N]`); `official.py export` makes one. EPSILON is in units of 1/255 for linf, in pixel units for l2.
+`--network` is the host's description of a ConvNet or of ResNet-20, as in cn3.json and resnet20.json. `--examples` holds `images`
+(float32 `[N,C,H,W]`, pixels in [0,1]) and `labels` (int64 `[N]`); `official.py export` makes one. `--epsilon` is in units of
+1/255 for linf, in pixel units for l2.
 """
 import argparse
 import json
@@ -17,6 +15,9 @@ from torch import nn
 
 # Examples in a call, as in `attack_accuracy`: some attacks look at the whole batch.
 BATCH = 64
+# A decision that is right by no more than this, in logits, is a tie and counts as wrong, as in `attack_accuracy`: minimum-norm
+# attacks end on the decision boundary, where rounding decides.
+TIE = 1e-5
 
 
 class OptionA(nn.Module):
@@ -95,13 +96,22 @@ def load(network, weights):
 
 def right(model, images, labels):
     with torch.no_grad():
-        return (model(images).argmax(1) == labels).to(torch.uint8)
+        logits = model(images)
+    own = labels.unsqueeze(1)
+    others = logits.scatter(1, own, -torch.inf).amax(1)
+    return (logits.gather(1, own).squeeze(1) - others > TIE).to(torch.uint8)
 
 
-def run(arguments, attack):
+def known(name, forms):
+    if name not in forms:
+        sys.exit(f"no attack `{name}` here; there are " + ", ".join(forms))
+    return name
+
+
+def run(arguments, attack, forms):
     """What stays right under each attack; `attack(name, model, images, labels, norm, epsilon)` returns adversarial images.
 
-    What is beyond EPSILON does not count."""
+    What is beyond epsilon does not count."""
     torch.set_num_threads(arguments.threads)
     model = load(arguments.network, arguments.weights)
     examples = load_file(arguments.examples)
@@ -110,7 +120,7 @@ def run(arguments, attack):
     epsilon = arguments.epsilon / 255 if linf else arguments.epsilon
     flags = {"clean": right(model, images, labels)}
     print(json.dumps({"attack": "clean", "correct": int(flags["clean"].sum())}), flush=True)
-    for name in arguments.attacks.split(","):
+    for name in [known(name, forms) for name in arguments.attacks.split(",")]:
         started = time.time()
         adversarial = attack(name, model, images, labels, arguments.norm, epsilon).detach()
         change = (adversarial - images).double().flatten(1)
@@ -130,7 +140,7 @@ def compare(arguments, forms):
     failed = False
     for name, flags in theirs.items():
         allowed = max(1, len(flags) // 256)
-        for number, form in enumerate(forms[name]):
+        for number, form in enumerate(forms[known(name, forms)]):
             if form not in ours:
                 continue
             own = ours[form]
@@ -155,7 +165,7 @@ def main(description, attack, forms, more=lambda commands: None):
     command.add_argument("--attacks", required=True, help="any of " + ", ".join(name for name in forms if name != "clean"))
     command.add_argument("--threads", type=int, default=1)
     command.add_argument("output")
-    command.set_defaults(call=lambda arguments: run(arguments, attack))
+    command.set_defaults(call=lambda arguments: run(arguments, attack, forms))
     command = commands.add_parser("compare")
     command.add_argument("--ours", nargs="+", required=True)
     command.add_argument("--theirs", nargs="+", required=True)

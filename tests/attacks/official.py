@@ -1,16 +1,8 @@
 #!/usr/bin/env python3
 """Holds our attacks against the official AutoAttack (PyPI: pyautoattack) on the same weights and images.
 
-    python official.py export  --archive CIFAR.tar.gz --images 256 EXAMPLES.safetensors
-    python official.py run     --network NETWORK.json --weights W --examples EXAMPLES.safetensors \
-                               --norm linf --epsilon 1 --attacks apgd-ce,apgd-t,fab-t,square,standard THEIRS.safetensors
-    cargo run --release -p guard-tests --example attack_accuracy -- \
-        NETWORK.json W EXAMPLES.safetensors linf 1 OURS.safetensors \
-        'apgd={}' 'apgd={"loss":"targeted-dlr"}' 'fab={"early_stop":true}' 'square={}' 'autoattack={}'
-    python official.py compare --ours OURS.safetensors --theirs THEIRS.safetensors
-
-`compare` fails if a robust accuracy differs by more than one image in 256. `common.py` says what the files hold, README.md what
-came out. Needs torch, numpy, safetensors and pyautoattack; no other test depends on this one.
+README.md has the commands and what came out. `compare` fails if a robust accuracy differs by more than one image in 256.
+`common.py` says what the files hold. Needs torch, numpy, safetensors and pyautoattack; no other test depends on this one.
 """
 import tarfile
 
