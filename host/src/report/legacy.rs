@@ -304,7 +304,7 @@ student = { mixup = 0, augment = [] }
 
     fn right(count: usize) -> Evaluation {
         let clean = (0..20).map(|index| index < count).collect();
-        Evaluation { clean, clean_seconds: 0.0, threats: Vec::new(), flags: Vec::new() }
+        Evaluation { clean, ..Evaluation::default() }
     }
 
     /// The scores of `recipe`, whose variants have these numbers of 20 images right: the teacher's, and the students'.

@@ -185,13 +185,14 @@ mod tests {
 
     #[test]
     fn a_flag_is_told_once_for_all_networks_that_have_it() {
-        let flag = |message: &str| Flag { code: "few-steps", message: message.into() };
+        let flag = |message: &str| Flag { code: "few-steps".into(), message: message.into() };
         let row = |network: &str, flags: &[&str]| Row {
             variant: "SRe2L".into(),
             baseline: false,
             network: network.into(),
             clean: Spread::of(&[1.0]),
             robust: Vec::new(),
+            curvature: None,
             flags: flags.iter().map(|message| flag(message)).collect(),
         };
         let rows = vec![row("teacher", &["a", "b"]), row("1 wide", &["a"]), row("1 deep", &["c", "a", "b"])];

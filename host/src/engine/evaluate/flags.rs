@@ -235,7 +235,8 @@ mod tests {
     fn a_curve_that_is_flat_over_many_radii_is_flagged_once_from_end_to_end() {
         let threats = [0.4, 0.1, 0.8, 0.2].map(|epsilon| threat(epsilon, &[(Knowledge::WhiteBox, 500)]));
         let clean = vec![true; 1000];
-        let evaluation = Evaluation { clean, clean_seconds: 0.0, threats: threats.into(), flags: Vec::new() };
+        let evaluation =
+            Evaluation { clean, clean_seconds: 0.0, threats: threats.into(), ..Evaluation::default() };
         let [flag] = &of_results(&evaluation, 0.1)[..] else { panic!("not one flag") };
         assert!(flag.message.contains("50.0 % at ε = 0.1 and no less at ε = 0.8"), "{}", flag.message);
     }
