@@ -87,6 +87,16 @@ fn attack_keeps_the_adversarial_images_and_shows_some() {
     assert!((moved - 8.0 / 255.0).abs() < 1e-6, "{moved}");
     let picture = image::open(here.path("images/fgsm-linf-0.031373.png")).unwrap();
     assert_eq!((picture.width(), picture.height()), (10 * 66, 3 * 66));
+
+    // What cannot be written is told before anything is attacked, on a clean stdout.
+    let into = |name: &'static str| {
+        [&["attack"], arguments.as_slice(), &["--attack", name, "--epsilon", "8/255"]].concat()
+    };
+    fs::write(here.path("taken"), "").unwrap();
+    let taken = here.fails(2, &[into("fgsm"), vec!["--out", "taken"]].concat());
+    assert!(taken.contains("`taken` cannot be made"), "{taken}");
+    let norm = here.fails(2, &into("cw"));
+    assert!(norm.contains("`cw` is not defined for the norm `linf`") && norm.contains("`l2`"), "{norm}");
 }
 
 #[test]

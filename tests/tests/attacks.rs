@@ -120,25 +120,60 @@ fn every_attack_stays_within_its_budget_and_changes_nothing_it_was_lent() {
     }
 }
 
+/// Rows of `images` and `labels` at `rows`, under the ids there.
+struct Rows {
+    images: Tensor,
+    labels: Tensor,
+    ids: Vec<u64>,
+}
+
+impl Rows {
+    fn of(whole: &Batch, rows: &[i64]) -> Self {
+        let positions = Tensor::from_slice(rows);
+        Self {
+            images: whole.images.index_select(0, &positions),
+            labels: whole.labels.index_select(0, &positions),
+            ids: rows.iter().map(|&row| whole.ids[row as usize]).collect(),
+        }
+    }
+
+    /// Followed by images that are none: black, of class 0, under an id of their own.
+    fn padded(self, count: i64) -> Self {
+        let blank = |tensor: &Tensor| {
+            let size = [&[count], &tensor.size()[1..]].concat();
+            Tensor::cat(&[tensor, &Tensor::zeros(size, (tensor.kind(), tensor.device()))], 0)
+        };
+        let ids = self.ids.iter().copied().chain((0..count as u64).map(|number| u64::MAX - number));
+        Self { images: blank(&self.images), labels: blank(&self.labels), ids: ids.collect() }
+    }
+}
+
 #[test]
 fn the_batch_an_example_is_in_changes_nothing_for_it() {
     let bench = bench(&["guard_attacks"]);
     let examples = decided_rightly(Kind::Double, 6);
     let whole = examples.batch();
-    // In another order, and in two parts.
-    let parts: [&[i64]; 3] = [&[4, 2, 5, 0, 3, 1], &[1, 3], &[0, 2, 4, 5]];
+    let all: &[i64] = &[0, 1, 2, 3, 4, 5];
+    // In another order, in two parts, and padded: with blank images, and with the last one again and again.
+    let others = [
+        (&[4, 2, 5, 0, 3, 1][..], 0),
+        (&[1, 3], 0),
+        (&[0, 2, 4, 5], 0),
+        (all, 5),
+        (&[0, 1, 2, 3, 4, 5, 5, 5, 5], 0),
+    ];
     for budget in [LINF, L2] {
-        for attack in attacks_in(budget.norm) {
+        for attack in attacks_in(budget.norm).chain([("autoattack", json!({}))]) {
             let (expected, _) = attacked(&bench, &attack, &examples.model, &whole, &budget).unwrap();
-            for part in parts {
-                let positions = Tensor::from_slice(part);
-                let (images, labels) =
-                    (whole.images.index_select(0, &positions), whole.labels.index_select(0, &positions));
-                let ids: Vec<u64> = part.iter().map(|&position| whole.ids[position as usize]).collect();
+            for (rows, padding) in others {
+                let Rows { images, labels, ids } = Rows::of(&whole, rows).padded(padding);
                 let batch = Batch::pixels(&images, &labels, &ids);
                 let (found, _) = attacked(&bench, &attack, &examples.model, &batch, &budget).unwrap();
-                let off = (found - expected.index_select(0, &positions)).abs().max().double_value(&[]);
-                assert!(off < 1e-9, "{attack:?}, {:?}, {part:?}: {off}", budget.norm);
+                let found = found.narrow(0, 0, rows.len() as i64);
+                let off = found - expected.index_select(0, &Tensor::from_slice(rows));
+                let off = off.abs().max().double_value(&[]);
+                let norm = budget.norm;
+                assert!(off < 1e-9, "{attack:?}, {norm:?}, {rows:?} and {padding} blank images: {off}");
             }
         }
     }

@@ -236,10 +236,53 @@ fn too_few_steps_are_flagged() {
 }
 
 #[test]
+fn an_attack_that_more_steps_make_weaker_is_flagged() {
+    let found = flags(as_it_is, as_it_is, &[attack("cheats", json!({ "how": "one-of-the-steps" }))]);
+    assert!(found.contains(&"rises-with-steps"), "{found:?}");
+}
+
+#[test]
+fn noise_instead_of_an_attack_is_flagged() {
+    let found = flags(as_it_is, as_it_is, &[attack("noise", json!({ "draws": 3 }))]);
+    assert!(!found.contains(&"noise-as-strong"), "{found:?}");
+    let within = [Budget { norm: Norm::Linf, epsilon: 0.3 }];
+    let (model, split) = trained();
+    let noise = [attack("noise", json!({}))];
+    let evaluation = evaluate_among(Surrogates::default(), None, model, &split, &noise, &within).unwrap();
+    assert!(codes(&evaluation).contains(&"noise-as-strong"), "{:?}", evaluation.flags);
+}
+
+#[test]
 fn the_10_step_autoattack_of_torchattacks_is_named_as_such() {
     let options = json!({ "version": "custom", "attacks": ["apgd-ce"], "compat": "torchattacks" });
     let found = flags(as_it_is, as_it_is, &[attack("autoattack", options)]);
     assert!(found.contains(&"attack-caveat"), "{found:?}");
+}
+
+#[test]
+fn attacks_that_are_cut_short_are_flagged_and_those_inside_others_too() {
+    let cut = [
+        (attack("apgd", json!({ "steps": 10 })), "`apgd` makes 10 steps, by default 100"),
+        (attack("square", json!({ "queries": 100 })), "`square` makes 100 queries, by default 5000"),
+        (
+            // AutoAttack put together from its parts, with a tenth of the steps.
+            attack(
+                "ensemble",
+                json!({ "attacks": [
+                    { "use": "apgd", "options": { "steps": 10 } },
+                    { "use": "guard.attacks/fab", "options": { "steps": 10, "early_stop": true } },
+                ] }),
+            ),
+            "`guard.attacks/fab` in `ensemble` makes 10 steps, by default 100",
+        ),
+    ];
+    for (cut, what) in cut {
+        let (model, split) = trained();
+        let evaluation = evaluate(model, &split, &[cut]).unwrap();
+        let mut few = evaluation.flags.iter().filter(|flag| flag.code == "few-steps");
+        assert!(few.any(|flag| flag.message.contains(what)), "{what}: {:?}", evaluation.flags);
+    }
+    assert!(!flags(as_it_is, as_it_is, &[pgd()]).contains(&"few-steps"));
 }
 
 #[test]

@@ -23,7 +23,7 @@ use crate::{
     run::LabelCode,
 };
 use guard_sdk::{
-    Budget, Device, Error,
+    Budget, Device, Error, Norm,
     abi::shim::cpu_capability,
     manifest::Kind,
     objective::{Needs, Networks, interpolated},
@@ -403,14 +403,14 @@ impl Checker<'_> {
         if let (Some(info), Some(budget)) = (info, budgets.first())
             && !info.norms.contains(&budget.norm)
         {
-            let norm = format!("{:?}", budget.norm).to_lowercase();
-            self.refuse(
-                &place,
-                Error::unsupported(format!(
-                    "attack `{}` is not defined for the norm `{norm}`",
-                    attack.method
-                )),
-            );
+            let name = |norm: &Norm| format!("`{}`", format!("{norm:?}").to_lowercase());
+            let (wanted, defined): (_, Vec<String>) =
+                (name(&budget.norm), info.norms.iter().map(name).collect());
+            let error = Error::unsupported(format!(
+                "attack `{}` is not defined for the norm {wanted}",
+                attack.method
+            ));
+            self.refuse(&place, error.help(format!("it is defined for {}", defined.join(" and "))));
         }
     }
 

@@ -24,14 +24,14 @@ pub(super) fn curve(summary: &Summary) -> Option<String> {
     let height = |share: f64| TOP + FIELD.1 * (1.0 - share);
 
     let mut svg = format!(
-        "<svg viewBox=\"0 0 {} {}\" width=\"{}\" role=\"img\" aria-label=\"accuracy against ε\" font-size=\"11\">\n",
+        "<svg viewBox=\"0 0 {} {}\" width=\"{}\" role=\"img\" aria-label=\"accuracy against ε\" font-size=\"11\" fill=\"currentColor\">\n",
         SIZE.0, SIZE.1, SIZE.0
     );
     for percent in [0, 25, 50, 75, 100] {
         let y = height(f64::from(percent) / 100.0);
         let _ = writeln!(
             svg,
-            "<path d=\"M{LEFT} {y:.1}h{}\" stroke=\"#ddd\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{percent} %</text>",
+            "<path d=\"M{LEFT} {y:.1}h{}\" stroke=\"#8886\"/><text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{percent} %</text>",
             FIELD.0,
             LEFT - 6.0,
             y + 4.0
@@ -64,8 +64,9 @@ pub(super) fn curve(summary: &Summary) -> Option<String> {
     svg.push_str("</svg>\n<p>");
     for (number, row) in summary.rows.iter().enumerate() {
         let colour = COLOURS[number % COLOURS.len()];
+        let line = if number < COLOURS.len() { "━━" } else { "╍╍" };
         let label = escaped(&row.label());
-        let _ = write!(svg, "<span style=\"color:{colour}\">━</span> {label}, {} &nbsp; ", row.network);
+        let _ = write!(svg, "<span style=\"color:{colour}\">{line}</span> {label}, {} &nbsp; ", row.network);
     }
     svg.push_str("</p>\n");
     Some(svg)

@@ -14,10 +14,13 @@ use crate::{
 };
 use std::fmt::Write;
 
-const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#222}\
-table{border-collapse:collapse;margin:1rem 0}th,td{padding:.3rem .9rem;border-bottom:1px solid #ccc;text-align:left}\
-td.number,th.number{text-align:right;font-variant-numeric:tabular-nums}figure{display:inline-block;margin:0 1.5rem 1rem 0}\
-img{max-width:26rem;image-rendering:pixelated}code{font-size:.85em;word-break:break-all}";
+const STYLE: &str = ":root{color-scheme:light dark}\
+body{font:16px/1.5 system-ui,sans-serif;max-width:72rem;margin:2rem auto;padding:0 1rem}\
+.wide{overflow-x:auto}table{border-collapse:collapse;margin:1rem 0}\
+th,td{padding:.3rem .7rem;border-bottom:1px solid #8886;text-align:left}\
+.number,td:nth-child(2){white-space:nowrap}.number{text-align:right;font-variant-numeric:tabular-nums}svg{max-width:100%;height:auto}\
+figure{display:inline-block;margin:0 1.5rem 1rem 0}img{max-width:min(26rem,100%);image-rendering:pixelated}\
+code{font-size:.85em;overflow-wrap:anywhere}";
 
 /// The page. `skipped` are the files of the data set that were left out; `sheets` the contact sheets: a variant's name and the
 /// path from the run directory.
@@ -32,7 +35,9 @@ pub fn page(
     let name = escaped(&plan.name);
     let _ = write!(
         html,
-        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\"><title>{name}</title><style>{STYLE}</style>\n<h1>{name}</h1>\n<p>{}</p>\n<table><tr>",
+        "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{name}</title><style>{STYLE}</style>\n\
+         <h1>{name}</h1>\n<p>{}</p>\n<div class=\"wide\"><table><tr>",
         escaped(caption(summary).trim_end())
     );
     for (index, column) in header(summary).iter().enumerate() {
@@ -47,18 +52,15 @@ pub fn page(
         }
         html.push_str("</tr>\n");
     }
-    html.push_str("</table>\n");
-    for row in &summary.rows {
-        for flag in &row.flags {
-            let Flag { code, message } = flag;
-            let _ = writeln!(
-                html,
-                "<p><strong>Flag</strong> <code>{code}</code> ({}, {}): {}</p>",
-                escaped(&row.variant),
-                row.network,
-                escaped(message)
-            );
+    html.push_str("</table></div>\n");
+    let flags = summary.flags();
+    if !flags.is_empty() {
+        html.push_str("<h2>What makes these numbers doubtful</h2>\n<ul>\n");
+        for (Flag { code, message }, who) in flags {
+            let (message, who) = (escaped(message), escaped(&who));
+            let _ = writeln!(html, "<li><strong>Flag</strong> <code>{code}</code> ({who}): {message}</li>");
         }
+        html.push_str("</ul>\n");
     }
     if !summary.budgets.is_empty() && summary.rows.iter().all(|row| !row.baseline) {
         html.push_str(NO_BASELINE);
@@ -118,7 +120,7 @@ fn push_legacy(html: &mut String, legacy: &Legacy) {
         figure.map_or_else(|| "–".to_string(), |figure| format!("{figure:.decimals$}"))
     };
     if !legacy.rows.is_empty() {
-        html.push_str("<table><tr><th>variant</th><th>network</th>");
+        html.push_str("<div class=\"wide\"><table><tr><th>variant</th><th>network</th>");
         for column in ["ε", "rr", "ae", "crei", "relative_drop"] {
             let _ = write!(html, "<th class=\"number\">{column}</th>");
         }
@@ -134,7 +136,7 @@ fn push_legacy(html: &mut String, legacy: &Legacy) {
         html.push_str("</tr>\n");
     }
     if !legacy.rows.is_empty() {
-        html.push_str("</table>\n");
+        html.push_str("</table></div>\n");
     }
     for ranking in &legacy.rankings {
         let (lrs, ars) = (cell(ranking.label_robust, 3), cell(ranking.augmentation_robust, 3));

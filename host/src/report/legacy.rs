@@ -33,7 +33,7 @@ pub const CAVEATS: [(&str, &str); 6] = [
     ),
     (
         "lrs",
-        "(exp α − 1/e)/(e − 1/e) for α = ½·IOR − ½·HLR, of clean accuracies: it says nothing of robustness, and published values that put percent into the exponential cannot be compared",
+        "(exp α − 1/e)/(e − 1/e) for α = ½·IOR − ½·HLR, of clean accuracies: it says nothing of robustness, rises where the variant's own teacher, which stands for the whole data, is worse, and published values that put percent into the exponential cannot be compared",
     ),
     (
         "ars",
@@ -183,14 +183,14 @@ fn ranking(entry: &Entry, all: &[Entry]) -> Ranking {
     }
 }
 
-/// Whether `random` trains its students on real images drawn at random, and otherwise as `recipe` does.
+/// Whether `random` trains its students on as many real images drawn at random, and otherwise as `recipe` does.
 fn is_random_for(random: &Recipe, recipe: &Recipe) -> bool {
     let (Some(drawn), Some(distilled)) = (&random.distill, &recipe.distill) else { return false };
     let name = drawn.objective.rsplit('/').next();
     name == Some("random")
         && drawn.images_per_class == distilled.images_per_class
-        && (&random.student, &random.students, &random.relabel)
-            == (&recipe.student, &recipe.students, &recipe.relabel)
+        && (&random.data, &random.network, &random.student, &random.students, &random.relabel)
+            == (&recipe.data, &recipe.network, &recipe.student, &recipe.students, &recipe.relabel)
 }
 
 impl Legacy {
@@ -217,6 +217,7 @@ impl Legacy {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{data::prepare, engine::StudentResult, network::NetworkSpec, recipe};
 
     /// Clean accuracy and those under six attacks at 8/255 of the golden case `robust_dist`, network `cnat`.
     const CLEAN: f64 = 0.953125;
@@ -254,5 +255,153 @@ mod tests {
     fn a_network_that_is_never_right_has_no_relative_drop() {
         assert_eq!(relative_drop(0.0, 0.0), None);
         assert_eq!(relative_drop(0.75, 0.375), Some(0.5));
+    }
+
+    /// Soft labels and Mixup, with everything that DD-Ranking compares it with, and much that it must not be compared with.
+    const RECIPE: &str = r#"
+[data]
+dataset = "digits"
+[network]
+architecture = "convnet"
+[distill]
+objective = "sre2l"
+images_per_class = 5
+[relabel]
+labels = "soft"
+[student]
+augment = ["flip"]
+[[variants]]
+name = "ours"
+[[variants]]
+name = "ours hard"
+relabel.labels = "hard"
+[[variants]]
+name = "ours plain"
+student = { mixup = 0, augment = [] }
+[[variants]]
+name = "random without mark"
+distill.objective = "random"
+training.epochs = 3
+[[variants]]
+name = "more random"
+baseline = true
+distill = { objective = "random", images_per_class = 10 }
+[[variants]]
+name = "random for a wider network"
+baseline = true
+distill.objective = "random"
+network.width = 64
+[[variants]]
+name = "random"
+baseline = true
+distill.objective = "random"
+[[variants]]
+name = "random plain"
+baseline = true
+distill.objective = "random"
+student = { mixup = 0, augment = [] }
+"#;
+
+    fn right(count: usize) -> Evaluation {
+        let clean = (0..20).map(|index| index < count).collect();
+        Evaluation { clean, ..Evaluation::default() }
+    }
+
+    /// The scores of `recipe`, whose variants have these numbers of 20 images right: the teacher's, and the students'.
+    fn rankings(text: &str, found: &[(&str, usize, &[usize])]) -> Vec<Ranking> {
+        let loaded = recipe::load("test.toml", text, &[]).unwrap_or_else(|problems| panic!("{problems}"));
+        let data = prepare(&loaded.recipe.data).unwrap().info().clone();
+        let variants =
+            loaded.variants.into_iter().map(|recipe::Variant { name, baseline, recipe, .. }| {
+                let network = NetworkSpec {
+                    architecture: recipe.network.clone(),
+                    input: data.image,
+                    classes: 10,
+                    mean: data.mean.clone(),
+                    std: data.std.clone(),
+                };
+                let (students, surrogates, budgets) = Default::default();
+                let (trains_teacher, distillation) = (true, None);
+                VariantPlan {
+                    name,
+                    baseline,
+                    recipe,
+                    network,
+                    students,
+                    trains_teacher,
+                    distillation,
+                    surrogates,
+                    budgets,
+                }
+            });
+        let variants: Vec<VariantPlan> = variants.collect();
+        let results = variants.iter().map(|VariantPlan { name, baseline, .. }| {
+            let (_, teacher, students) = found.iter().find(|(known, ..)| known == name).unwrap();
+            let students = students.iter().zip(0..).map(|(&count, number)| StudentResult {
+                network: None,
+                number,
+                evaluation: right(count),
+            });
+            VariantResults {
+                name: name.clone(),
+                baseline: *baseline,
+                teacher: Some(right(*teacher)),
+                students: students.collect(),
+            }
+        });
+        let results = RunResults {
+            dataset: "digits".into(),
+            images: 20,
+            split: "test",
+            skipped: Vec::new(),
+            variants: results.collect(),
+        };
+        let (name, cpu_capability, plugins) = Default::default();
+        let plan = Plan { name, seed: 0, threads: 1, cpu_capability, data, variants, plugins };
+        legacy(&plan, &results).rankings
+    }
+
+    #[test]
+    fn distilled_images_are_ranked_against_their_own_random_images_whole_data_hard_labels_and_plain_training()
+    {
+        let found = rankings(
+            RECIPE,
+            &[
+                ("ours", 19, &[12, 14]),
+                ("ours hard", 18, &[9, 9]),
+                ("ours plain", 18, &[9, 11]),
+                ("random without mark", 18, &[1]),
+                ("more random", 18, &[11]),
+                ("random for a wider network", 18, &[2]),
+                ("random", 18, &[6]),
+                ("random plain", 18, &[5]),
+            ],
+        );
+        let of = |name: &str| found.iter().find(|ranking| ranking.variant == name);
+        let near = |score: Option<f64>, wanted: f64| {
+            assert!((score.unwrap() - wanted).abs() < 1e-6, "{score:?}, not {wanted}");
+        };
+        let ours = of("ours").unwrap();
+        // IOR = 13/20 − 6/20, HLR = 19/20 − 9/20: α = −.075.
+        near(ours.label_robust, 0.238_199);
+        // 13/20 − 6/20 with Mixup and flips, 10/20 − 5/20 without: β = .3.
+        near(ours.augmentation_robust, 0.417_792);
+        // Without augmentation already: the same gain twice. Its own hard labels were not tried.
+        let plain = of("ours plain").unwrap();
+        near(plain.augmentation_robust, 0.389_783);
+        assert_eq!(plain.label_robust, None);
+        // Nobody drew random images with hard labels; and baselines are what others are ranked by.
+        for unranked in ["ours hard", "more random", "random", "random plain"] {
+            assert_eq!(of(unranked), None, "{unranked}");
+        }
+    }
+
+    #[test]
+    fn random_images_that_are_no_baseline_rank_nothing() {
+        let text = RECIPE.replace("baseline = true\n", "");
+        let all = ["ours", "ours hard", "ours plain", "random without mark", "more random"];
+        let rest = ["random for a wider network", "random", "random plain"];
+        let found: Vec<_> = all.into_iter().chain(rest).map(|name| (name, 18, &[9][..])).collect();
+        assert_eq!(rankings(&text, &found), []);
     }
 }

@@ -77,6 +77,26 @@ pub struct Summary {
     pub rows: Vec<Row>,
 }
 
+impl Summary {
+    /// Every flag once, with the networks that it is about.
+    pub fn flags(&self) -> Vec<(&Flag, String)> {
+        let mut flags: Vec<(&Flag, Vec<String>)> = Vec::new();
+        for row in &self.rows {
+            for flag in &row.flags {
+                let who = format!("{}, {}", row.variant, row.network);
+                match flags.iter_mut().find(|(known, _)| *known == flag) {
+                    Some((_, networks)) => networks.push(who),
+                    None => flags.push((flag, vec![who])),
+                }
+            }
+        }
+        let all = |networks: &[String]| networks.len() > 1 && networks.len() == self.rows.len();
+        let told =
+            |networks: Vec<String>| if all(&networks) { "every network".into() } else { networks.join("; ") };
+        flags.into_iter().map(|(flag, networks)| (flag, told(networks))).collect()
+    }
+}
+
 /// The figures of `results`.
 pub fn summary(results: &RunResults) -> Summary {
     let mut rows = Vec::new();
@@ -107,8 +127,12 @@ fn row(variant: &VariantResults, network: String, networks: &[&Evaluation]) -> R
     let over = |figure: &dyn Fn(&Evaluation) -> Correct| {
         Spread::of(&networks.iter().map(|each| accuracy(&figure(each))).collect::<Vec<_>>())
     };
-    let mut flags: Vec<Flag> = networks.iter().flat_map(|each| each.flags.clone()).collect();
-    flags.dedup();
+    let mut flags: Vec<Flag> = Vec::new();
+    for flag in networks.iter().flat_map(|each| &each.flags) {
+        if !flags.contains(flag) {
+            flags.push(flag.clone());
+        }
+    }
     let curvature: Option<Vec<f64>> = networks.iter().map(|each| each.mean_curvature()).collect();
     Row {
         variant: variant.name.clone(),
@@ -157,5 +181,34 @@ mod tests {
         let evaluation =
             Evaluation { clean, clean_seconds: 0.0, threats: vec![threat], ..Evaluation::default() };
         assert_eq!(evaluation.worst_case(&evaluation.threats[0]), [false, false, true]);
+    }
+
+    #[test]
+    fn a_flag_is_told_once_for_all_networks_that_have_it() {
+        let flag = |message: &str| Flag { code: "few-steps".into(), message: message.into() };
+        let row = |network: &str, flags: &[&str]| Row {
+            variant: "SRe2L".into(),
+            baseline: false,
+            network: network.into(),
+            clean: Spread::of(&[1.0]),
+            robust: Vec::new(),
+            curvature: None,
+            flags: flags.iter().map(|message| flag(message)).collect(),
+        };
+        let rows = vec![row("teacher", &["a", "b"]), row("1 wide", &["a"]), row("1 deep", &["c", "a", "b"])];
+        let (dataset, attacks, budgets) = Default::default();
+        let summary = Summary {
+            dataset,
+            images: 1,
+            split: "test",
+            attacks,
+            knowledge: Knowledge::WhiteBox,
+            budgets,
+            rows,
+        };
+        let told: Vec<(String, String)> =
+            summary.flags().into_iter().map(|(flag, who)| (flag.message.clone(), who)).collect();
+        let wanted = [("a", "every network"), ("b", "SRe2L, teacher; SRe2L, 1 deep"), ("c", "SRe2L, 1 deep")];
+        assert_eq!(told, wanted.map(|(flag, who)| (flag.to_string(), who.to_string())));
     }
 }

@@ -20,11 +20,8 @@ pub fn table(summary: &Summary) -> String {
     for line in table.to_string().lines() {
         let _ = write!(text, "\n{}", line.trim_end());
     }
-    for row in &summary.rows {
-        for flag in &row.flags {
-            let Flag { code, message } = flag;
-            let _ = write!(text, "\nflag {code}: {}, {}: {message}", row.variant, row.network);
-        }
+    for (Flag { code, message }, who) in summary.flags() {
+        let _ = write!(text, "\nflag {code}: {who}: {message}");
     }
     text + "\n"
 }

@@ -3,7 +3,8 @@
 //! | code | what was seen |
 //! |---|---|
 //! | `attack-caveat` | an attack that says itself that its numbers are not to be believed |
-//! | `rises-with-epsilon`, `flat-with-epsilon` | accuracy does not fall as the budget grows |
+//! | `few-steps` | an attack, or one inside it, that the recipe cuts to fewer steps or queries than it makes by default |
+//! | `rises-with-epsilon`, `flat-with-epsilon` | accuracy does not fall as the budget grows; once for each attack |
 //! | `black-box-beats-white-box` | a black-box attack of the recipe beats the white-box ones by more than .2 points |
 //!
 //! `probes` finds the others:
@@ -17,8 +18,10 @@
 //! | `depends-on-the-batch` | an example's result depends on its batch mates |
 //! | `huge-epsilon-fails` | something is left at half of the pixels' range |
 
-use super::{AttackResult, Evaluation, accuracy, rounded};
-use guard_sdk::attack::Knowledge;
+use super::{AttackResult, Evaluation, UnderThreat, accuracy, count, rounded};
+use crate::{plugin::Plugins, recipe::AttackUse};
+use guard_sdk::{Result, attack::Knowledge, manifest::Kind};
+use serde_json::{Map, Value};
 use std::borrow::Cow;
 
 /// Something that should not be so if the attacks did their work; printed beside the number.
@@ -36,11 +39,67 @@ impl Flag {
     }
 }
 
+/// Differences of so many examples are noise, whatever the share.
+pub(super) const TIES: usize = 1;
+/// The share of examples that rounding, ties and random starts may move.
+pub(super) const POINT: f64 = 0.01;
+
+/// How many of so many examples those may move.
+pub(super) fn tolerance(examples: usize) -> usize {
+    TIES.max((POINT * examples as f64) as usize)
+}
+
 /// By how much a black-box attack may beat the white-box ones before that is odd: .2 points.
 const BLACK_BOX_MARGIN: f64 = 0.002;
 
 /// A budget that is so many times larger takes more, if anything is left.
 const FLAT_FROM: f64 = 4.0;
+
+/// The options that say how long an attack searches.
+const LENGTHS: [&str; 2] = ["steps", "queries"];
+
+/// Attacks that the recipe cuts short, as AutoAttack is cut to 10 steps in much published work.
+///
+/// # Errors
+/// If a plugin's schema cannot be read.
+pub(super) fn of_options(attacks: &[AttackUse], plugins: &Plugins) -> Result<Vec<Flag>> {
+    let mut flags = Vec::new();
+    for attack in attacks {
+        cut_short(&format!("`{}`", attack.label()), &attack.method, &attack.options, plugins, &mut flags)?;
+    }
+    Ok(flags)
+}
+
+fn cut_short(
+    who: &str,
+    method: &str,
+    options: &Map<String, Value>,
+    plugins: &Plugins,
+    flags: &mut Vec<Flag>,
+) -> Result<()> {
+    let schema = plugins.schema(Kind::Attack, method)?;
+    for length in LENGTHS {
+        let default = schema["properties"][length]["default"].as_u64();
+        if let (Some(said), Some(default)) = (options.get(length).and_then(Value::as_u64), default)
+            && said < default
+        {
+            let message =
+                format!("{who} makes {said} {length}, by default {default}: accuracy may be overestimated");
+            flags.push(Flag::new("few-steps", message));
+        }
+    }
+    let nested = options
+        .values()
+        .flat_map(|value| value.as_array().map_or(std::slice::from_ref(value), Vec::as_slice));
+    for inner in nested {
+        if let Some(method) = inner["use"].as_str() {
+            let none = Map::new();
+            let options = inner["options"].as_object().unwrap_or(&none);
+            cut_short(&format!("`{method}` in {who}"), method, options, plugins, flags)?;
+        }
+    }
+    Ok(())
+}
 
 /// The flags that need no further attack; `chance` is the accuracy of guessing.
 pub(super) fn of_results(evaluation: &Evaluation, chance: f64) -> Vec<Flag> {
@@ -50,45 +109,7 @@ pub(super) fn of_results(evaluation: &Evaluation, chance: f64) -> Vec<Flag> {
             flags.push(Flag::new("attack-caveat", format!("`{}` {caveat}", attack.name)));
         }
     }
-    for smaller in &evaluation.threats {
-        for larger in &evaluation.threats {
-            let (small, large) = (smaller.budget.epsilon, larger.budget.epsilon);
-            for (before, after) in smaller.attacks.iter().zip(&larger.attacks) {
-                let (before_left, after_left) = (accuracy(&before.correct), accuracy(&after.correct));
-                if large > small && after_left > before_left {
-                    flags.push(Flag::new(
-                        "rises-with-epsilon",
-                        format!(
-                            "`{}` leaves {:.1} % at ε = {} but only {:.1} % at the smaller ε = {}: the attack fails",
-                            before.name,
-                            100.0 * after_left,
-                            rounded(large),
-                            100.0 * before_left,
-                            rounded(small),
-                        ),
-                    ));
-                }
-                // Some was taken, and then nothing more, although more than chance is left.
-                let clean_left = accuracy(&evaluation.clean);
-                if large >= FLAT_FROM * small
-                    && after_left == before_left
-                    && after_left < clean_left
-                    && after_left > chance
-                {
-                    flags.push(Flag::new(
-                        "flat-with-epsilon",
-                        format!(
-                            "`{}` leaves {:.1} % at ε = {} and no less at ε = {}: the attack fails, or gradients are masked",
-                            before.name,
-                            100.0 * before_left,
-                            rounded(small),
-                            rounded(large),
-                        ),
-                    ));
-                }
-            }
-        }
-    }
+    flags.extend(with_epsilon(evaluation, chance));
     for threat in &evaluation.threats {
         let best = |knowledge: Knowledge| {
             let of_kind = threat.attacks.iter().filter(|attack| attack.knowledge == knowledge);
@@ -114,10 +135,53 @@ pub(super) fn of_results(evaluation: &Evaluation, chance: f64) -> Vec<Flag> {
     flags
 }
 
+/// Each attack's accuracy against ε: of all that is odd about it, what shows most.
+fn with_epsilon(evaluation: &Evaluation, chance: f64) -> Vec<Flag> {
+    let mut flags = Vec::new();
+    let (all, clean) = (evaluation.clean.len(), count(&evaluation.clean));
+    let attacks = evaluation.threats.first().map_or(&[][..], |threat| &threat.attacks);
+    for (number, attack) in attacks.iter().enumerate() {
+        let point = |threat: &UnderThreat| (threat.budget.epsilon, count(&threat.attacks[number].correct));
+        let points: Vec<(f64, usize)> = evaluation.threats.iter().map(point).collect();
+        let pairs = points.iter().flat_map(|&smaller| points.iter().map(move |&larger| (smaller, larger)));
+        let pairs = pairs.filter(|(smaller, larger)| smaller.0 < larger.0);
+        let told = |(epsilon, left): (f64, usize)| {
+            format!("{:.1} % at ε = {}", 100.0 * left as f64 / all as f64, rounded(epsilon))
+        };
+        let rise = pairs.clone().filter(|(smaller, larger)| larger.1 > smaller.1 + TIES);
+        if let Some((smaller, larger)) = rise.max_by_key(|(smaller, larger)| larger.1 - smaller.1) {
+            let message = format!(
+                "`{}` leaves {} but only {}: the attack fails",
+                attack.name,
+                told(larger),
+                told(smaller)
+            );
+            flags.push(Flag::new("rises-with-epsilon", message));
+        }
+        // Some was taken, and then nothing more, although more than chance is left.
+        let flat = pairs.filter(|(smaller, larger)| {
+            larger.0 >= FLAT_FROM * smaller.0
+                && larger.1 == smaller.1
+                && larger.1 + tolerance(all) < clean
+                && larger.1 as f64 > chance * all as f64
+        });
+        let ratio = |(smaller, larger): &((f64, usize), (f64, usize))| larger.0 / smaller.0;
+        if let Some((smaller, larger)) = flat.max_by(|a, b| ratio(a).total_cmp(&ratio(b))) {
+            let message = format!(
+                "`{}` leaves {} and no less at ε = {}: the attack fails, or gradients are masked",
+                attack.name,
+                told(smaller),
+                rounded(larger.0)
+            );
+            flags.push(Flag::new("flat-with-epsilon", message));
+        }
+    }
+    flags
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::UnderThreat;
     use guard_sdk::{Budget, Norm};
 
     fn threat(epsilon: f64, attacks: &[(Knowledge, usize)]) -> UnderThreat {
@@ -147,7 +211,9 @@ mod tests {
     fn accuracy_that_rises_with_epsilon_is_flagged() {
         use Knowledge::WhiteBox;
         assert!(codes(vec![threat(0.1, &[(WhiteBox, 500)]), threat(0.2, &[(WhiteBox, 400)])]).is_empty());
-        let rising = vec![threat(0.1, &[(WhiteBox, 500)]), threat(0.2, &[(WhiteBox, 501)])];
+        // One image is a tie.
+        assert!(codes(vec![threat(0.1, &[(WhiteBox, 500)]), threat(0.2, &[(WhiteBox, 501)])]).is_empty());
+        let rising = vec![threat(0.1, &[(WhiteBox, 500)]), threat(0.2, &[(WhiteBox, 502)])];
         assert_eq!(codes(rising), ["rises-with-epsilon"]);
     }
 
@@ -158,10 +224,21 @@ mod tests {
             codes(vec![threat(0.1, &[(WhiteBox, small)]), threat(epsilon, &[(WhiteBox, large)])])
         };
         assert_eq!(left(500, 500, 0.4), ["flat-with-epsilon"]);
-        // Too small a change of ε, nothing taken at all, all taken.
-        for (small, large, epsilon) in [(500, 500, 0.2), (1000, 1000, 0.4), (90, 90, 0.4), (500, 400, 0.4)] {
+        // Too small a change of ε, nothing taken at all, next to nothing, all taken.
+        let good = [(500, 500, 0.2), (1000, 1000, 0.4), (990, 990, 0.4), (90, 90, 0.4), (500, 400, 0.4)];
+        for (small, large, epsilon) in good {
             assert!(left(small, large, epsilon).is_empty(), "{small}, {large}, {epsilon}");
         }
+    }
+
+    #[test]
+    fn a_curve_that_is_flat_over_many_radii_is_flagged_once_from_end_to_end() {
+        let threats = [0.4, 0.1, 0.8, 0.2].map(|epsilon| threat(epsilon, &[(Knowledge::WhiteBox, 500)]));
+        let clean = vec![true; 1000];
+        let evaluation =
+            Evaluation { clean, clean_seconds: 0.0, threats: threats.into(), ..Evaluation::default() };
+        let [flag] = &of_results(&evaluation, 0.1)[..] else { panic!("not one flag") };
+        assert!(flag.message.contains("50.0 % at ε = 0.1 and no less at ε = 0.8"), "{}", flag.message);
     }
 
     #[test]

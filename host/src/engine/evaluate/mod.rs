@@ -200,7 +200,8 @@ impl Evaluator<'_> {
             .collect::<Result<_>>()?;
         let curvature = self.curvature(context)?;
         let mut evaluation = Evaluation { clean, clean_seconds, threats, curvature, flags: Vec::new() };
-        evaluation.flags = flags::of_results(&evaluation, 1.0 / self.classes() as f64);
+        evaluation.flags = flags::of_options(attacks, context.plugins)?;
+        evaluation.flags.extend(flags::of_results(&evaluation, 1.0 / self.classes() as f64));
         evaluation.flags.extend(self.probe(&evaluation, attacks, context)?);
         Ok(evaluation)
     }
