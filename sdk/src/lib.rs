@@ -35,6 +35,7 @@ pub mod objective;
 pub mod regularizer;
 mod selection;
 pub mod services;
+pub mod testing;
 pub mod threat;
 
 pub use abi::export;

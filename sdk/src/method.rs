@@ -20,6 +20,10 @@ pub trait Method: Sized + Send + 'static {
     /// Whether the method may run inside a CUDA graph: static shapes, nothing read back to the CPU, no draws.
     const CAPTURABLE: bool = false;
 
+    /// Whether the result's derivatives are others than those of its value, on purpose: an inner attack's images or a direction
+    /// taken as constants. `guard-host plugin check` then holds them against no finite differences.
+    const STOPS_GRADIENT: bool = false;
+
     /// Makes the method. Other methods are asked for here (`services.attack(...)`), so that a wrong recipe fails early.
     ///
     /// # Errors

@@ -1,6 +1,7 @@
 //! The command line: what was typed, and what comes of it. stdout is data, stderr is talk.
 
 mod attack;
+mod check;
 mod data;
 mod doctor;
 mod evaluate;
@@ -111,6 +112,11 @@ enum PluginCommand {
         #[arg(value_name = "PLUGIN")]
         name: String,
     },
+    /// Try a plugin with conformance tests, each in a process of its own; ends with 1 if one fails.
+    Check(check::CheckArguments),
+    /// What `check` starts.
+    #[command(hide = true)]
+    CheckChild(check::ChildArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -177,6 +183,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             plugin::list(session)
         }
         Some(Command::Plugin(PluginCommand::Info { name })) => plugin::info(session, &name),
+        Some(Command::Plugin(PluginCommand::Check(arguments))) => check::check(&session, &arguments),
+        Some(Command::Plugin(PluginCommand::CheckChild(arguments))) => check::child(&arguments),
         Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
         Some(Command::Experts(command)) => experts::experts(session.format, &command),
         Some(Command::Doctor(requests)) => {

@@ -155,9 +155,15 @@ fn guarded<R>(
     };
     let before = Before::of(lent, context.plugins.checks())?;
     let result = {
-        let _random = RandomState::seeded(context.random.seed(label, context.iteration).wrapping_add(salt))?;
+        let seed = context.random.seed(label, context.iteration).wrapping_add(salt);
+        let _random = RandomState::seeded(seed)?;
         let _thread = ThreadState::save()?;
-        body(&step)
+        let recording = records_graphs();
+        let result = body(&step);
+        if context.plugins.checks() {
+            note_traces(who, context.plugins, seed, recording)?;
+        }
+        result
     };
     match (result, before.what_broke(who, lent)?) {
         (result, None) => result,
@@ -166,6 +172,28 @@ fn guarded<R>(
         (Err(error), Some(broken)) if error.code == broken.code => Err(error),
         (Err(error), Some(broken)) => Err(error.cause(broken)),
     }
+}
+
+fn records_graphs() -> bool {
+    (Tensor::from(1.0).set_requires_grad(true) * 1.0).requires_grad()
+}
+
+/// Notes what is put back without a word: the recording of graphs, the place in libtorch's stream of random numbers.
+fn note_traces(who: &str, plugins: &Plugins, seed: u64, recording: bool) -> Result<()> {
+    if records_graphs() != recording {
+        let left = if recording { "off" } else { "on" };
+        plugins.note(format!("{who} left the recording of graphs switched {left}"));
+    }
+    let next = || Tensor::f_rand([1], (Kind::Double, Device::Cpu));
+    let found = next()?;
+    let expected = {
+        let _random = RandomState::seeded(seed)?;
+        next()?
+    };
+    if !equal(&found, &expected)? {
+        plugins.note(format!("{who} drew from libtorch's own generator, or seeded it"));
+    }
+    Ok(())
 }
 
 /// What belongs to others, before a call.
@@ -277,10 +305,10 @@ impl Hosted<RegularizerInstance> {
             )));
         }
         if wanted && !penalty.requires_grad() {
-            return Err(Error::new(format!(
-                "{} returned a penalty without graph, which would have no effect",
-                self.who
-            ))
+            return Err(Error::with_code(
+                "no-graph",
+                format!("{} returned a penalty without graph, which would have no effect", self.who),
+            )
             .help("take gradients with `Graph::Create`, and do not detach the result"));
         }
         Ok(penalty)

@@ -58,6 +58,11 @@ impl Loaded {
         inspect(path).map_err(|error| prefixed(error, path))
     }
 
+    /// Whether the library answers for the interface with this id.
+    pub fn answers(&self, id: &str) -> bool {
+        self.library.offers(id)
+    }
+
     fn offers(&self, kind: Kind, name: &str) -> bool {
         self.manifest.methods.iter().any(|method| method.kind == kind && method.name == name)
     }
@@ -94,6 +99,7 @@ pub struct Plugins {
     /// Leaked, as the libraries themselves are never unloaded.
     loaded: RefCell<Vec<&'static Loaded>>,
     checks: bool,
+    traces: RefCell<Vec<String>>,
     kept: Rc<Kept>,
     sharing: Sharing,
 }
@@ -105,6 +111,7 @@ impl Plugins {
             locator,
             loaded: RefCell::default(),
             checks: false,
+            traces: RefCell::default(),
             kept: Rc::default(),
             sharing: Sharing::default(),
         }
@@ -118,6 +125,16 @@ impl Plugins {
     /// Whether lent tensors are compared by value.
     pub(super) fn checks(&self) -> bool {
         self.checks
+    }
+
+    /// What calls left changed in libtorch's state of this thread and the host put back, noted in checked mode only.
+    pub fn traces(&self) -> Vec<String> {
+        self.traces.borrow().clone()
+    }
+
+    /// Adds to [`Plugins::traces`].
+    pub(super) fn note(&self, trace: String) {
+        self.traces.borrow_mut().push(trace);
     }
 
     /// Loads the plugin that `request` names: see [`Locator::find`]. Loading it twice is the same as once.

@@ -32,6 +32,7 @@ impl Default for InnerAttack {
 /// Options of `adversarial`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "threat": { "norm": "linf", "epsilon": "8/255" } }]))]
 pub struct AdversarialOptions {
     /// What looks for the images: an attack of any plugin. It sees the network in eval mode.
     #[serde(default)]
@@ -60,6 +61,8 @@ pub struct Adversarial {
 impl Method for Adversarial {
     type Options = AdversarialOptions;
     const NAME: &'static str = "adversarial";
+    /// δ is a constant.
+    const STOPS_GRADIENT: bool = true;
 
     fn new(options: AdversarialOptions, services: &Services) -> Result<Self> {
         let InnerAttack { name, options: inner } = options.attack;

@@ -30,6 +30,7 @@ pub enum Maximise {
 /// Options of `trades`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "threat": { "norm": "linf", "epsilon": "8/255" } }]))]
 pub struct TradesOptions {
     /// How far the neighbour may be from the image.
     pub threat: Threat,
@@ -66,6 +67,8 @@ pub struct Trades {
 impl Method for Trades {
     type Options = TradesOptions;
     const NAME: &'static str = "trades";
+    /// The neighbour is a constant.
+    const STOPS_GRADIENT: bool = true;
 
     fn new(options: TradesOptions, _: &Services) -> Result<Self> {
         Ok(Self { options })

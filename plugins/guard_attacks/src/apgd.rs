@@ -34,6 +34,7 @@ pub enum ApgdLoss {
 /// Options of `apgd`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "steps": 20 }]))]
 pub struct ApgdOptions {
     /// What is raised.
     pub loss: ApgdLoss,

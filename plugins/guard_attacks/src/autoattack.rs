@@ -64,6 +64,7 @@ impl Member {
 /// Options of `autoattack`.
 #[derive(Debug, Clone, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "version": "custom", "attacks": ["apgd-ce"] }]))]
 pub struct AutoAttackOptions {
     /// Which attacks.
     pub version: Version,

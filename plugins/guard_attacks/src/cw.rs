@@ -24,6 +24,7 @@ const TINY: f64 = 1e-8;
 /// Options of `cw`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "steps": 40, "search_steps": 3 }]))]
 pub struct CwOptions {
     /// Rounds of the binary search for c; 9 unless said, and 1 with `compat`.
     #[schemars(range(min = 1))]

@@ -30,6 +30,7 @@ impl Member {
 /// Options of `ensemble`.
 #[derive(Debug, Clone, Default, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "attacks": [{ "use": "fgsm" }, { "use": "noise" }] }]))]
 pub struct EnsembleOptions {
     /// The attacks, in this order.
     #[schemars(length(min = 1))]

@@ -18,6 +18,7 @@ use guard_sdk::{
 /// Options of `fab`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "steps": 20 }]))]
 pub struct FabOptions {
     /// Towards each of the likeliest other classes in turn, with one gradient a step; otherwise towards the nearest of all,
     /// with a gradient for each class.

@@ -19,6 +19,7 @@ use guard_sdk::{
 /// Options of `square`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "queries": 100 }]))]
 pub struct SquareOptions {
     /// Number of queries per example and restart.
     #[schemars(range(min = 1))]

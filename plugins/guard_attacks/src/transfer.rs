@@ -10,6 +10,7 @@ use guard_sdk::{
 /// Options of `transfer`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "network": "teacher", "attack": { "use": "fgsm" } }]))]
 pub struct TransferOptions {
     /// The surrogate: `teacher`, or a network of the recipe's `evaluate.networks`.
     pub network: String,

@@ -91,6 +91,8 @@ pub struct Curvature {
 impl Method for Curvature {
     type Options = CurvatureOptions;
     const NAME: &'static str = "curvature";
+    /// z is a constant.
+    const STOPS_GRADIENT: bool = true;
 
     fn new(options: CurvatureOptions, _: &Services) -> Result<Self> {
         if options.compat == Compat::GuardCifar

@@ -17,6 +17,7 @@ use guard_sdk::{
 /// Options of `local-linearity`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("examples" = [{ "threat": { "norm": "linf", "epsilon": "8/255" } }]))]
 pub struct LocalLinearityOptions {
     /// The ball in which the loss is to be linear.
     pub threat: Threat,
@@ -58,6 +59,8 @@ pub struct LocalLinearity {
 impl Method for LocalLinearity {
     type Options = LocalLinearityOptions;
     const NAME: &'static str = "local-linearity";
+    /// δ is a constant.
+    const STOPS_GRADIENT: bool = true;
 
     fn new(options: LocalLinearityOptions, _: &Services) -> Result<Self> {
         Ok(Self { options })

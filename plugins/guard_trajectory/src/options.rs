@@ -12,6 +12,7 @@ pub const LEARNING_RATE: &str = "learning-rate";
 /// Options of `mtt` and `tesla`, with the published values for CIFAR-10 and one image per class.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(extend("examples" = [{ "synthetic_steps": 5 }]))]
 pub struct TrajectoryOptions {
     /// N: steps on the synthetic images.
     #[schemars(range(min = 1))]

@@ -28,6 +28,8 @@ pub struct Tesla {
 impl Method for Tesla {
     type Options = TrajectoryOptions;
     const NAME: &'static str = "tesla";
+    /// Each step's gradient is a constant: what tells TESLA from MTT.
+    const STOPS_GRADIENT: bool = true;
 
     fn new(options: TrajectoryOptions, _: &Services) -> Result<Self> {
         Ok(Self { options })

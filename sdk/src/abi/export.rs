@@ -23,11 +23,18 @@ pub struct Entry<D: ?Sized + 'static> {
     pub create: fn(serde_json::Value, &Services) -> Result<Box<D>>,
 }
 
+/// Set in the schema of a method with [`Method::STOPS_GRADIENT`].
+pub const STOPS_GRADIENT: &str = "x-guard-stops-gradient";
+
 fn schema<T: Method>() -> serde_json::Value {
-    schemars::schema_for!(T::Options).to_value()
+    let mut schema = schemars::schema_for!(T::Options);
+    if T::STOPS_GRADIENT {
+        schema.insert(STOPS_GRADIENT.into(), true.into());
+    }
+    schema.to_value()
 }
 
-fn new<T: Method>(options: serde_json::Value, services: &Services) -> Result<T> {
+pub(crate) fn new<T: Method>(options: serde_json::Value, services: &Services) -> Result<T> {
     let options =
         serde_json::from_value(options).map_err(|error| Error::with_code("options", error.to_string()))?;
     T::new(options, services)

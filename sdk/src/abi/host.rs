@@ -13,7 +13,7 @@ use guard_abi::{
     LabView, NetworkHandle, NetworkTable, NetworkTensors, NetworkView, NetworksTable, Outcome, PassOutput,
     PassRequest, RandomRequest, ServicesTable, StepView, TensorHandle, TensorView, ids,
 };
-use std::marker::PhantomData;
+use std::{cell::Cell, marker::PhantomData};
 
 /// What `data` points to: a fat pointer of the host's, behind a thin one.
 struct Slot<T: ?Sized>(*const T);
@@ -49,6 +49,10 @@ pub fn lend_step<T>(step: &Step, body: impl FnOnce(&StepView<'_>) -> T) -> T {
 pub fn lend_services<T>(services: &Services, body: impl FnOnce(HostView<'_>) -> T) -> T {
     let backend: *const (dyn ServicesBackend + '_) = services.backend();
     let slot = Slot(backend);
+    let interface = match AGE.get() {
+        Age::Older => older_interface,
+        Age::Present | Age::Newer => interface,
+    };
     body(HostView { data: (&raw const slot).cast(), interface, lent: PhantomData })
 }
 
@@ -57,6 +61,49 @@ pub fn lend_lab<T>(lab: &dyn LabBackend, body: impl FnOnce(LabView<'_>) -> T) ->
     let backend: *const (dyn LabBackend + '_) = lab;
     let slot = Slot(backend);
     body(LabView { data: (&raw const slot).cast(), lent: PhantomData })
+}
+
+/// The host that plugins see, to try them with others than this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Age {
+    /// Offers no more than a host of guard-abi 0.1.0.
+    Older,
+    /// This one.
+    Present,
+    /// Says more in its descriptions than this SDK knows.
+    Newer,
+}
+
+thread_local! {
+    static AGE: Cell<Age> = const { Cell::new(Age::Present) };
+}
+
+/// Runs `body`, during which this thread lends to plugins what a host of that age would.
+pub fn as_host<T>(age: Age, body: impl FnOnce() -> T) -> T {
+    struct Before(Age);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            AGE.set(self.0);
+        }
+    }
+    let _before = Before(AGE.replace(age));
+    body()
+}
+
+/// A description as text.
+fn describe(value: &impl serde::Serialize) -> Result<RString> {
+    let mut value = serde_json::to_value(value)?;
+    if AGE.get() == Age::Newer {
+        value["x-of-a-newer-host"] = serde_json::json!({ "numbers": [1, 2] });
+    }
+    Ok(value.to_string().into())
+}
+
+extern "C" fn older_interface(id: RStr<'_>) -> ROption<Interface> {
+    match id.as_str() {
+        ids::NETWORKS | ids::CLEAN => RNone,
+        _ => interface(id),
+    }
 }
 
 extern "C" fn interface(id: RStr<'_>) -> ROption<Interface> {
@@ -95,7 +142,7 @@ fn own_network(owned: Box<dyn NetworkBackend>) -> NetworkHandle {
 }
 
 extern "C" fn network_describe(data: *const ()) -> Outcome<RString> {
-    call("network describe", || Ok(serde_json::to_string(network(data).info())?.into()))
+    call("network describe", || describe(network(data).info()))
 }
 
 extern "C" fn network_pass(data: *const (), request: &PassRequest<'_>) -> Outcome<PassOutput> {
@@ -320,7 +367,7 @@ fn hand_over(network: OwnedNetwork) -> NetworkHandle {
 }
 
 extern "C" fn lab_describe(data: *const ()) -> Outcome<RString> {
-    call("lab describe", || Ok(serde_json::to_string(lab(data).info())?.into()))
+    call("lab describe", || describe(lab(data).info()))
 }
 
 extern "C" fn lab_teacher(data: *const ()) -> Outcome<NetworkHandle> {
@@ -350,7 +397,7 @@ extern "C" fn lab_training_loss(
 }
 
 extern "C" fn lab_experts(data: *const ()) -> Outcome<RString> {
-    call("experts", || Ok(serde_json::to_string(&lab(data).experts()?)?.into()))
+    call("experts", || describe(&lab(data).experts()?))
 }
 
 extern "C" fn lab_expert(data: *const (), trajectory: u64, snapshot: u64) -> Outcome<NetworkHandle> {

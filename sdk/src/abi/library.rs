@@ -106,6 +106,11 @@ impl Library {
         ObjectiveInstance::create(self.objectives()?, services, name, options)
     }
 
+    /// Whether the library answers for the interface with this id.
+    pub fn offers(&self, id: &str) -> bool {
+        (self.root.interface())(RStr::from(id)).is_some()
+    }
+
     fn table<T>(
         &self,
         kind: Kind,
