@@ -4,6 +4,7 @@
 //! → engine → run directory → report. No step back up.
 #![forbid(unsafe_code)]
 
+pub mod author;
 pub mod check;
 pub mod cli;
 pub mod data;

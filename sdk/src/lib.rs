@@ -18,6 +18,11 @@
 //!
 //! A plugin has the user's full rights; the boundary protects against mistakes, not against malice.
 
+/// The author's guide: its code is compiled with the tests.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod guide {}
+
 #[doc(hidden)]
 pub mod abi;
 pub mod attack;

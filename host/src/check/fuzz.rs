@@ -1,5 +1,6 @@
 //! Values that a JSON Schema allows, made up at random.
 
+use crate::plugin::resolved;
 use rand::{RngExt, SeedableRng, seq::IndexedRandom};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Map, Value, json};
@@ -12,12 +13,6 @@ pub struct Fuzz<'a> {
     root: &'a Value,
     generator: ChaCha8Rng,
     depth: u32,
-}
-
-/// The schema that `schema` refers to, or itself.
-pub fn resolved<'a>(schema: &'a Value, root: &'a Value) -> &'a Value {
-    let reference = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#'));
-    reference.and_then(|pointer| root.pointer(pointer)).unwrap_or(schema)
 }
 
 impl<'a> Fuzz<'a> {

@@ -1,11 +1,7 @@
 //! The options' schema, and what the method makes of options that are right, wrong and made up.
 
-use super::{
-    ALL, Test, Verdict,
-    fuzz::{Fuzz, resolved},
-    room::Room,
-    subject::Subject,
-};
+use super::{ALL, Test, Verdict, fuzz::Fuzz, room::Room, subject::Subject};
+use crate::plugin::resolved;
 use guard_sdk::{Error, Result};
 use serde_json::{Map, Value, json};
 

@@ -1,14 +1,17 @@
 //! The command line: what was typed, and what comes of it. stdout is data, stderr is talk.
 
 mod attack;
+mod author;
 mod check;
 mod data;
 mod doctor;
 mod evaluate;
 mod experts;
 mod failure;
+mod lock;
 mod network;
 mod plugin;
+mod reference;
 mod run;
 
 pub use failure::Failure;
@@ -98,6 +101,11 @@ enum Command {
     /// Look at expert trajectories.
     #[command(subcommand)]
     Experts(experts::ExpertsCommand),
+    /// Look at what recipes may hold.
+    #[command(subcommand)]
+    Recipe(reference::RecipeCommand),
+    /// Print a script that completes commands in a shell.
+    Completions(reference::CompletionsArguments),
     /// Tell what this installation has, and what is wrong with it.
     Doctor(Requests),
 }
@@ -114,6 +122,21 @@ enum PluginCommand {
     },
     /// Try a plugin with conformance tests, each in a process of its own; ends with 1 if one fails.
     Check(check::CheckArguments),
+    /// Write a crate to start from: a working method of a kind, with tests.
+    New(author::NewArguments),
+    /// Put this host's SDK and libtorch into a plugin's crate again, after cloning it or with another host.
+    Sdk(author::SdkArguments),
+    /// Write the BLAKE3 sums of the plugins that a recipe uses beside it, for `run --locked`.
+    Lock {
+        #[command(flatten)]
+        lock: lock::LockArguments,
+        #[command(flatten)]
+        requests: Requests,
+    },
+    /// Print a page on every method and option of some plugins.
+    Reference(reference::ReferenceArguments),
+    /// Print the folders in which plugins are looked for.
+    SearchPath,
     /// What `check` starts.
     #[command(hide = true)]
     CheckChild(check::ChildArguments),
@@ -184,9 +207,21 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Some(Command::Plugin(PluginCommand::Info { name })) => plugin::info(session, &name),
         Some(Command::Plugin(PluginCommand::Check(arguments))) => check::check(&session, &arguments),
+        Some(Command::Plugin(PluginCommand::New(arguments))) => author::new(&arguments),
+        Some(Command::Plugin(PluginCommand::Sdk(arguments))) => author::sdk(&arguments),
+        Some(Command::Plugin(PluginCommand::Lock { lock, requests })) => {
+            session.requests.extend(requests.plugins);
+            lock::lock(session, &lock)
+        }
+        Some(Command::Plugin(PluginCommand::Reference(arguments))) => {
+            reference::plugins(&session, &arguments)
+        }
+        Some(Command::Plugin(PluginCommand::SearchPath)) => lock::search_path(&session),
         Some(Command::Plugin(PluginCommand::CheckChild(arguments))) => check::child(&arguments),
         Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
         Some(Command::Experts(command)) => experts::experts(session.format, &command),
+        Some(Command::Recipe(command)) => reference::recipe(&command),
+        Some(Command::Completions(arguments)) => reference::completions(&arguments),
         Some(Command::Doctor(requests)) => {
             session.requests.extend(requests.plugins);
             doctor::doctor(session)
@@ -210,7 +245,8 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 8] = ["run", "evaluate", "attack", "data", "plugin", "network", "experts", "doctor"];
+const COMMANDS: [&str; 10] =
+    ["run", "evaluate", "attack", "data", "plugin", "network", "experts", "recipe", "completions", "doctor"];
 
 /// A recipe that is not there: maybe a slip in a command's name.
 fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {

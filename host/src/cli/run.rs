@@ -6,6 +6,7 @@ use crate::{
     data::{self, Prepared},
     engine::{ImageCounts, Pipeline, estimate},
     plan::{Plan, check_methods},
+    plugin::Lock,
     random::Streams,
     recipe::{self, EvaluationSplit, Loaded, Problems},
     report::{json, legacy, page, summary, table},
@@ -29,6 +30,9 @@ pub(super) struct RunArguments {
     /// Run only this variant of the recipe. May be repeated.
     #[arg(long = "variant", value_name = "NAME")]
     variants: Vec<String>,
+    /// Load the plugins that `plugin lock` wrote down beside the recipe, and no others.
+    #[arg(long)]
+    locked: bool,
     /// Print the resolved plan and stop.
     #[arg(long)]
     dry_run: bool,
@@ -57,6 +61,7 @@ impl RunArguments {
         self.recipe.is_some()
             || !(self.sets.is_empty() && self.variants.is_empty())
             || self.dry_run
+            || self.locked
             || self.out.is_some()
             || self.resume.is_some()
             || !self.reuse.is_empty()
@@ -125,6 +130,13 @@ fn refused(error: Error) -> Failure {
 }
 
 pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), Failure> {
+    if arguments.locked {
+        let recipe = arguments.recipe.as_deref().ok_or_else(|| {
+            Failure::usage("`--locked` needs a recipe").help("the lock file lies beside the recipe's")
+        })?;
+        let lock = Lock::read(&Lock::beside(recipe)).map_err(Failure::Usage)?;
+        session.plugins = session.plugins.locked(lock);
+    }
     let task = Task::new(&session, arguments)?;
     session.requests.clone_from(&task.typed.plugins);
     let (name, text, sets) = (&task.typed.recipe, &task.recipe, &task.typed.sets);

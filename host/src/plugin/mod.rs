@@ -3,16 +3,21 @@
 mod call;
 mod file;
 mod locate;
+mod lock;
 mod networks;
 mod registry;
+mod schema;
 mod services;
 mod shared;
+mod trust;
 mod verify;
 
 pub use call::{Context, Hosted, Recorder, Silent};
 pub use file::{Inspection, inspect};
 pub use locate::{Locator, library_name};
+pub use lock::{Lock, Locked};
 pub use networks::{NetworkSource, NoNetworks, unknown_network};
 pub use registry::{Loaded, Plugins};
+pub use schema::resolved;
 pub use shared::{SharedPasses, Sharing};
 pub use verify::{limit, verify};

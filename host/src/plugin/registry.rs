@@ -4,7 +4,9 @@ use super::{
     call::{Context, Hosted},
     file::{Inspection, inspect},
     locate::Locator,
+    lock::Lock,
     shared::Sharing,
+    trust::only_trusted,
 };
 use guard_sdk::{
     Error, Result,
@@ -41,6 +43,7 @@ impl Loaded {
         let named = |error: Error| prefixed(error, path);
         let inspection = Self::inspect(path)?;
         inspection.check().map_err(named)?;
+        only_trusted(path).map_err(named)?;
         let library = Library::open(path).map_err(named)?;
         Ok(Self {
             path: path.to_path_buf(),
@@ -99,6 +102,7 @@ pub struct Plugins {
     /// Leaked, as the libraries themselves are never unloaded.
     loaded: RefCell<Vec<&'static Loaded>>,
     checks: bool,
+    lock: Option<Lock>,
     traces: RefCell<Vec<String>>,
     kept: Rc<Kept>,
     sharing: Sharing,
@@ -111,6 +115,7 @@ impl Plugins {
             locator,
             loaded: RefCell::default(),
             checks: false,
+            lock: None,
             traces: RefCell::default(),
             kept: Rc::default(),
             sharing: Sharing::default(),
@@ -120,6 +125,11 @@ impl Plugins {
     /// The same in checked mode: values of lent tensors are compared after every call, which costs a copy of each.
     pub fn checked(self, checks: bool) -> Self {
         Self { checks, ..self }
+    }
+
+    /// The same for the files of `lock` alone.
+    pub fn locked(self, lock: Lock) -> Self {
+        Self { lock: Some(lock), ..self }
     }
 
     /// Whether lent tensors are compared by value.
@@ -147,7 +157,11 @@ impl Plugins {
             return Ok(known);
         }
         // Before any of its code runs.
-        let id = Loaded::inspect(&path)?.manifest.id;
+        let inspection = Loaded::inspect(&path)?;
+        if let Some(lock) = &self.lock {
+            lock.admit(&inspection).map_err(|error| prefixed(error, &path))?;
+        }
+        let id = inspection.manifest.id;
         if let Some(other) = self.loaded().into_iter().find(|other| other.manifest.id == id) {
             let other = other.path.display();
             let message = format!(

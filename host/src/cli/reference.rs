@@ -1,0 +1,65 @@
+//! `guard-host plugin reference`, `recipe schema`, `completions`.
+
+use super::{Cli, Failure, Session, print, print_json};
+use crate::{author::reference, recipe};
+use clap::{Args, CommandFactory, Subcommand};
+use clap_complete::Shell;
+use guard_sdk::Error;
+use std::{fs, path::PathBuf};
+
+/// What `plugin reference` takes.
+#[derive(Debug, Args)]
+pub(super) struct ReferenceArguments {
+    /// Names or paths of plugins.
+    #[arg(value_name = "PLUGIN", required = true)]
+    plugins: Vec<String>,
+
+    /// Print nothing, and fail unless this file holds the page.
+    #[arg(long, value_name = "FILE")]
+    check: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum RecipeCommand {
+    /// Print the JSON Schema of recipes, for editors.
+    Schema,
+}
+
+/// What `completions` takes.
+#[derive(Debug, Args)]
+pub(super) struct CompletionsArguments {
+    /// The shell.
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+/// Prints a page on every method and option of some plugins, or holds a file against it.
+pub(super) fn plugins(session: &Session, arguments: &ReferenceArguments) -> Result<(), Failure> {
+    let loaded = arguments.plugins.iter().map(|name| session.plugins.load(name));
+    let loaded = loaded.collect::<Result<Vec<_>, _>>().map_err(Failure::Usage)?;
+    let command = format!("guard-host plugin reference {}", arguments.plugins.join(" "));
+    let page = reference(&loaded, &command)?;
+    let Some(file) = &arguments.check else { return print(&page) };
+    let found = fs::read_to_string(file)
+        .map_err(|error| Failure::usage(format!("`{}` cannot be read: {error}", file.display())))?;
+    match found == page {
+        true => Ok(()),
+        false => Err(Failure::Run(
+            Error::new(format!("`{}` is stale", file.display())).help(format!("write it anew: `{command}`")),
+        )),
+    }
+}
+
+/// Prints what editors need.
+pub(super) fn recipe(command: &RecipeCommand) -> Result<(), Failure> {
+    match command {
+        RecipeCommand::Schema => print_json(&recipe::schema()),
+    }
+}
+
+/// Prints a completion script.
+pub(super) fn completions(arguments: &CompletionsArguments) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(arguments.shell, &mut Cli::command(), "guard-host", &mut script);
+    print(&String::from_utf8_lossy(&script))
+}
