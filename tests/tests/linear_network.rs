@@ -242,5 +242,6 @@ fn the_measured_curvature_is_the_closed_form() {
     let sigma = margins(&exact, &images.to_kind(Kind::Double), &labels).sigmoid();
     let expected = &sigma * (1.0 - &sigma) * norm_each(&margin_gradient(&exact, &labels)).square();
     let found = Tensor::from_slice(&found).to_kind(Kind::Double);
-    assert!((found / expected - 1.0).abs().max().double_value(&[]) < 1e-4);
+    let off: Tensor = found / expected - 1.0;
+    assert!(off.abs().max().double_value(&[]) < 1e-4, "{off}");
 }
