@@ -9,7 +9,7 @@ use guard_host::{
 };
 use guard_sdk::{Error, Kind, Network, Result, State, Tensor};
 use guard_tests::{Bench, Examples, bits};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::cell::RefCell;
 
 /// As a checkpoint holds it: copies, and JSON as text.
@@ -86,15 +86,25 @@ impl Observer for Cut {
     }
 }
 
-/// Trains with a regularizer that remembers, averaged weights and the best of four epochs of three iterations.
-fn train(bench: &Bench, at: Option<u64>, resumed: Option<Checkpoint>) -> (Trained, Option<Checkpoint>) {
+/// A regularizer that remembers, which another one asks for.
+fn asked_for() -> (&'static str, Value) {
+    ("uses-regularizer", json!({ "regularizer": "stateful", "options": {} }))
+}
+
+/// Trains with a regularizer, averaged weights and the best of four epochs of three iterations.
+fn train(
+    bench: &Bench,
+    (regularizer, options): (&str, Value),
+    at: Option<u64>,
+    resumed: Option<Checkpoint>,
+) -> (Trained, Option<Checkpoint>) {
     let examples = Examples::with_norm(NormLayer::Batch, Kind::Float, 20);
     let changes = json!({
         "epochs": 4, "batch_size": 5, "augment": ["flip"], "optimizer": { "kind": "adam", "learning_rate": 0.01 },
         "ema": 0.5, "keep": "best", "validation_share": 0.25, "clip_gradient": 1.0,
     });
     let training: Training = serde_json::from_value(changes).unwrap();
-    let regularizer = bench.regularizer("stateful", json!({})).unwrap();
+    let regularizer = bench.regularizer(regularizer, options).unwrap();
     let observer = Cut { at, resumed: RefCell::new(resumed), kept: RefCell::default() };
     let trainer = Trainer {
         split: &Split::in_memory(&examples.images, Vec::try_from(&examples.labels).unwrap()).unwrap(),
@@ -114,13 +124,16 @@ fn all_bits(model: &Model) -> Vec<(Kind, Vec<i64>, Vec<u64>)> {
 #[test]
 fn a_training_that_is_cut_anywhere_ends_with_the_same_bits() {
     let bench = Bench::new(&["guard_misbehaving"]);
-    let (whole, _) = train(&bench, None, None);
+    let (whole, _) = train(&bench, asked_for(), None, None);
     assert!(whole.failure.is_none(), "{:?}", whole.failure);
+    let directly = || ("stateful", json!({}));
     // Before the first step, within an epoch, between two.
-    for at in [0, 1, 3, 8, 11] {
-        let (cut, checkpoint) = train(&bench, Some(at), None);
+    for (at, regularizer) in
+        [(0, asked_for()), (1, directly()), (3, asked_for()), (8, asked_for()), (11, directly())]
+    {
+        let (cut, checkpoint) = train(&bench, regularizer.clone(), Some(at), None);
         assert_eq!(cut.failure.unwrap().code, "cancelled");
-        let (resumed, _) = train(&bench, None, checkpoint);
+        let (resumed, _) = train(&bench, regularizer, None, checkpoint);
         assert!(resumed.failure.is_none(), "{:?}", resumed.failure);
         assert!(all_bits(&resumed.model) == all_bits(&whole.model), "cut at {at}");
     }
@@ -129,11 +142,17 @@ fn a_training_that_is_cut_anywhere_ends_with_the_same_bits() {
 #[test]
 fn a_checkpoint_of_another_training_is_refused() {
     let bench = Bench::new(&["guard_misbehaving"]);
-    let (_, checkpoint) = train(&bench, Some(4), None);
-    let mut checkpoint = checkpoint.unwrap();
-    checkpoint.state.tensors.retain(|(name, _)| !name.contains("average/"));
-    let (resumed, _) = train(&bench, None, Some(checkpoint));
-    let failure = resumed.failure.unwrap();
-    assert_eq!(failure.code, "checkpoint");
-    assert!(failure.message.contains("does not fit: it has no tensor"), "{failure}");
+    let refused = |spoil: fn(&mut Checkpoint), regularizer| {
+        let (_, checkpoint) = train(&bench, asked_for(), Some(4), None);
+        let mut checkpoint = checkpoint.unwrap();
+        spoil(&mut checkpoint);
+        let (resumed, _) = train(&bench, regularizer, None, Some(checkpoint));
+        let failure = resumed.failure.unwrap();
+        assert_eq!(failure.code, "checkpoint");
+        failure.message
+    };
+    let lost = refused(|cut| cut.state.tensors.retain(|(name, _)| !name.contains("average/")), asked_for());
+    assert!(lost.contains("does not fit: it has no tensor"), "{lost}");
+    let other = refused(|_| {}, ("stateful", json!({})));
+    assert!(other.contains("no state of version 3, found 0"), "{other}");
 }

@@ -1,7 +1,10 @@
 //! The state of a stage between two iterations, put together of those of its parts and taken apart again.
 
-use crate::run::CHECKPOINT;
-use guard_sdk::{Error, Result, State, Tensor, autograd::no_grad};
+use crate::{
+    plugin::{Context, Hosted},
+    run::CHECKPOINT,
+};
+use guard_sdk::{Error, Result, State, Tensor, abi::calls::Stateful, autograd::no_grad};
 use serde_json::{Map, Value, json};
 use std::fmt::Display;
 
@@ -65,6 +68,39 @@ impl TryFrom<State> for Parts {
         }
         Ok(Self(parts))
     }
+}
+
+/// What a plugin's method remembers, and the methods that it asked for.
+///
+/// # Errors
+/// Those of the methods.
+pub(super) fn save_method<T: Stateful>(method: &mut Hosted<T>, context: &Context) -> Result<State> {
+    let states = method.save_all(context)?;
+    let parts = states.into_iter().enumerate();
+    Ok(parts.fold(Parts::default(), |parts, (number, state)| parts.with(number, state)).into())
+}
+
+/// Puts it back.
+///
+/// # Errors
+/// Those of the methods, or if the state is that of others.
+pub(super) fn load_method<T: Stateful>(
+    method: &mut Hosted<T>,
+    context: &Context,
+    state: State,
+) -> Result<()> {
+    let mut states = Parts::try_from(state)?.0.into_iter().map(|(_, state)| state);
+    method.load_all(context, &mut states).map_err(misfit)?;
+    match states.next() {
+        None => Ok(()),
+        Some(_) => Err(misfit(format!("{} asked for more methods", method.who()))),
+    }
+}
+
+/// The same with tensors of its own.
+pub(super) fn copy(State { version, json, tensors }: &State) -> State {
+    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect();
+    State { version: *version, json: json.clone(), tensors }
 }
 
 /// Tensors and nothing else.

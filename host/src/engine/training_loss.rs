@@ -1,7 +1,10 @@
 //! The loss on real data: `cross_entropy_weight · cross-entropy + Σ weight · regularizer`. Teachers, experts and the real
 //! side of gradient matching all use this one, so that any regularizer works with any objective.
 
-use super::{parts::Parts, schedule::Ramp};
+use super::{
+    parts::{Parts, load_method, save_method},
+    schedule::Ramp,
+};
 use crate::{
     network::Model,
     plugin::{Context, Hosted, SharedPasses},
@@ -27,7 +30,7 @@ pub struct WeightedRegularizer {
 pub(super) fn save(regularizers: &mut [WeightedRegularizer], context: &Context) -> Result<State> {
     let mut parts = Parts::default();
     for (index, WeightedRegularizer { regularizer, .. }) in regularizers.iter_mut().enumerate() {
-        parts = parts.with(index, regularizer.save(context)?);
+        parts = parts.with(index, save_method(regularizer, context)?);
     }
     Ok(parts.into())
 }
@@ -39,7 +42,7 @@ pub(super) fn save(regularizers: &mut [WeightedRegularizer], context: &Context) 
 pub(super) fn load(regularizers: &mut [WeightedRegularizer], context: &Context, state: State) -> Result<()> {
     let mut parts = Parts::try_from(state)?;
     for (index, WeightedRegularizer { regularizer, .. }) in regularizers.iter_mut().enumerate() {
-        regularizer.load(context, parts.take(index)?)?;
+        load_method(regularizer, context, parts.take(index)?)?;
     }
     Ok(())
 }

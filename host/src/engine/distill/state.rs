@@ -3,7 +3,7 @@
 use super::{Distiller, ImageGroup, SyntheticSet};
 use crate::{
     engine::{
-        parts::{Parts, misfit, of_tensors, restore},
+        parts::{Parts, load_method, misfit, of_tensors, restore, save_method},
         training_loss::{WeightedRegularizer, load, save},
     },
     plugin::{Context, Hosted},
@@ -23,14 +23,14 @@ pub(super) struct Methods<'a> {
 impl Methods<'_> {
     /// What they remember, and the training loss with them.
     fn save(&mut self, distiller: &Distiller, context: &Context) -> Result<State> {
-        let parts = Parts::default().with("objective", self.objective.save(context)?);
+        let parts = Parts::default().with("objective", save_method(self.objective, context)?);
         let parts = parts.with("regularizers", save(self.regularizers, context)?);
         Ok(parts.with("training-loss", distiller.room.loss.save(context)?).into())
     }
 
     fn load(&mut self, distiller: &Distiller, context: &Context, state: State) -> Result<()> {
         let mut parts = Parts::try_from(state)?;
-        self.objective.load(context, parts.take("objective")?)?;
+        load_method(self.objective, context, parts.take("objective")?)?;
         load(self.regularizers, context, parts.take("regularizers")?)?;
         distiller.room.loss.load(context, parts.take("training-loss")?)
     }

@@ -22,7 +22,7 @@ use self::{
     members::{MemberRecorder, add},
     surrogates::Watched,
 };
-use super::parts::Parts;
+use super::parts::{Parts, load_method, save_method};
 use crate::{
     data::{Loaded, Split, View},
     plugin::{Context, Hosted, limit, verify},
@@ -203,11 +203,11 @@ impl Part {
 /// What was found so far, and what the attack that is at work remembers.
 fn save(found: &Evaluation, attack: &mut EvaluationAttack, context: &Context) -> Result<State> {
     let parts = Parts::default().with("found", found.save()?);
-    Ok(parts.with("attack", attack.attack.save(context)?).into())
+    Ok(parts.with("attack", save_method(&mut attack.attack, context)?).into())
 }
 
 fn remembers_nothing(attack: &mut EvaluationAttack, context: &Context) -> bool {
-    attack.attack.save(context).is_ok_and(|state| state.is_empty())
+    attack.attack.save_all(context).is_ok_and(|states| states.iter().all(State::is_empty))
 }
 
 impl Evaluator<'_> {
@@ -244,7 +244,7 @@ impl Evaluator<'_> {
                         let result = self.nothing(attack, context)?;
                         found.threats[number].attacks.push(result);
                     } else if let Some(state) = cut.take() {
-                        attack.attack.load(context, state)?;
+                        load_method(&mut attack.attack, context, state)?;
                     }
                     self.robust(&mut found, attack, &attackable, &part, context)?;
                 }

@@ -3,7 +3,7 @@
 use super::folder::ExpertFolder;
 use crate::{
     data::Split,
-    engine::{Trained, Trainer, TrainingLoss},
+    engine::{Trained, Trainer, TrainingLoss, parts::copy},
     network::Model,
     plugin::Context,
     random::Streams,
@@ -37,7 +37,10 @@ impl ExpertTrainer<'_> {
     /// If training fails or the file system refuses; trajectories that were finished stay.
     pub fn run(&self, folder: &ExpertFolder, count: u64, context: &Context) -> Result<u64> {
         let missing: Vec<u64> = (0..count).filter(|&trajectory| !folder.has(trajectory)).collect();
+        // No trajectory depends on those before it, whatever regularizers remember.
+        let untouched = self.loss.save(context)?;
         for &trajectory in &missing {
+            self.loss.load(context, copy(&untouched))?;
             let streams = self.streams.numbered(trajectory);
             let manifest = folder.manifest();
             let fresh = Model::fresh(&manifest.network, &streams.named("network"), context.device)?;
