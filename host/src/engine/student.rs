@@ -64,7 +64,9 @@ impl StudentTrainer<'_> {
         let mut optimizer = OptimizerState::new(&student.optimizer);
         let begin = match self.observer.resumed() {
             Some(Checkpoint { iteration, state }) => {
-                load_network(&mut Parts::try_from(state)?, model, &mut optimizer)?;
+                let mut parts = Parts::try_from(state)?;
+                load_network(&mut parts, model, &mut optimizer)?;
+                self.penalties.load(context, parts.take("penalties")?)?;
                 iteration
             }
             None => 0,
@@ -75,8 +77,11 @@ impl StudentTrainer<'_> {
             let order = (epoch * per_epoch..).zip(self.views.order(epoch));
             for (iteration, positions) in order.skip_while(|(iteration, _)| *iteration < begin) {
                 self.observer.iteration(iteration, iterations);
-                self.observer.checkpoint(iteration, &mut || Ok(with_network(model, &optimizer).into()))?;
                 let context = context.at(iteration, iterations);
+                self.observer.checkpoint(iteration, &mut || {
+                    let parts = with_network(model, &optimizer);
+                    Ok(parts.with("penalties", self.penalties.save(&context)?).into())
+                })?;
                 let step = || self.step(model, &mut optimizer, &positions, epoch, &context);
                 undone_on_failure(model, step)?;
             }
