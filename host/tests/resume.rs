@@ -203,10 +203,13 @@ fn every_stage_goes_on_with_the_command_that_ctrl_c_tells() {
     let mut resumed = 0;
     // Once in every stage; a stage may end before the signal comes.
     for finished in 0.. {
+        let before = stages(&run);
         let mut going = start(&here, &arguments);
+        // What an earlier life left does not tell that this one is at work, and heeds signals.
         let inside = || {
-            let (done, checkpoints) = stages(&run);
-            done.len() > finished || (done.len() == finished && checkpoints.len() > 1)
+            let now = stages(&run);
+            let (done, checkpoints) = &now;
+            now != before && (done.len() > finished || (done.len() == finished && checkpoints.len() > 1))
         };
         while going.try_wait().unwrap().is_none() && !inside() {
             std::thread::sleep(Duration::from_millis(1));
