@@ -6,9 +6,9 @@ use here::{Here, quick, stderr};
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
-    process::{Command, Stdio},
-    time::{Duration, Instant},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 /// The files of a run by name, without what tells how long something took.
@@ -25,7 +25,8 @@ fn walk(folder: &Path) -> impl Iterator<Item = String> {
     let mut names = Vec::new();
     let mut folders = vec![folder.to_path_buf()];
     while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(next).unwrap() {
+        // A folder may be gone by now: a run is at work here.
+        for entry in fs::read_dir(next).into_iter().flatten() {
             let path = entry.unwrap().path();
             match path.is_dir() {
                 true => folders.push(path),
@@ -36,38 +37,139 @@ fn walk(folder: &Path) -> impl Iterator<Item = String> {
     names.into_iter()
 }
 
-#[test]
-fn a_run_that_is_killed_again_and_again_ends_like_one_that_was_not() {
-    let here = Here::new();
+/// Objectives of every kind, labels that are stored, averaged weights, the best epoch, attacks with members, several
+/// batches and radii.
+const OF_EVERYTHING: &str = r#"
+plugins = ["guard_sre2l", "guard_matching", "guard_trajectory", "guard_attacks"]
+data = { dataset = "digits", train_images = 400, test_images = 100 }
+network = { architecture = "convnet", depth = 2, width = 8, norm = "batch" }
+student = { epochs = 2, count = 1, optimizer = { kind = "adamw", learning_rate = 0.01 } }
+[training]
+epochs = 3
+batch_size = 64
+augment = ["crop"]
+optimizer = { kind = "adam", learning_rate = 0.01 }
+ema = 0.5
+keep = "best"
+validation_share = 0.2
+[evaluate]
+threat = { norm = "linf", epsilon = [0.05, 0.1] }
+batch_size = 5
+probe_images = 0
+[[evaluate.attacks]]
+use = "ensemble"
+options = { attacks = [{ use = "fgsm" }, { use = "pgd", options = { steps = 2 } }] }
+[[evaluate.attacks]]
+use = "fgsm"
+[[variants]]
+name = "sre2l"
+[variants.distill]
+objective = "sre2l"
+images_per_class = 2
+iterations = 4
+regularizers = [{ use = "l2", weight = 0.1 }]
+[variants.relabel]
+labels = "stored"
+[[variants]]
+name = "dc"
+relabel = { labels = "hard" }
+[variants.distill]
+objective = "dc"
+images_per_class = 1
+iterations = 3
+options = { outer_loops = 3, inner_epochs = 2, real_images = 16 }
+[[variants]]
+name = "mtt"
+relabel = { labels = "hard" }
+experts = { count = 2, epochs = 3 }
+distill = { objective = "mtt", images_per_class = 1, iterations = 4 }
+"#;
+
+/// Starts a run whose stages leave a checkpoint after every step.
+fn start(here: &Here, arguments: &[&str]) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_guard-host"))
+        .args(arguments)
+        .args(["--checkpoint-every", "0"])
+        .current_dir(here.folder.path())
+        .env_remove("GUARD_PLUGIN_PATH")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Waits until the run has done something.
+fn wait_for(run: &mut Child, done: impl Fn() -> bool) {
+    while !done() {
+        assert!(run.try_wait().unwrap().is_none(), "the run ended too early");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn signal(run: &Child, name: &str) {
+    assert!(Command::new("kill").args([name, &run.id().to_string()]).status().unwrap().success());
+}
+
+/// Exit code and stderr.
+fn ended(run: Child) -> (Option<i32>, String) {
+    let output = run.wait_with_output().unwrap();
+    (output.status.code(), stderr(&output))
+}
+
+/// The records of finished stages, and the checkpoints of others, oldest first.
+fn stages(run: &Path) -> (Vec<PathBuf>, Vec<PathBuf>) {
+    let folder = run.join("stages");
+    let whole = walk(&folder).filter(|name| name.ends_with(".json") && !name.contains(".partial-"));
+    let all = whole.map(|name| folder.join(name));
+    let (records, mut checkpoints): (Vec<_>, Vec<_>) =
+        all.partition(|path| path.parent().unwrap().ends_with("stages"));
+    checkpoints.retain(|path| !records.contains(&path.parent().unwrap().with_extension("json")));
+    checkpoints.sort_by_key(|path| iteration(path));
+    (records, checkpoints)
+}
+
+fn iteration(checkpoint: &Path) -> u64 {
+    checkpoint.file_stem().unwrap().to_str().unwrap().parse().unwrap()
+}
+
+/// The command that a run which was stopped tells on stderr.
+fn told_command(talk: &str) -> String {
+    let command = talk.split("stopped; this goes on:\n").nth(1).unwrap_or_else(|| panic!("{talk}"));
+    command.trim().to_string()
+}
+
+fn same_files(whole: &Path, other: &Path) {
+    assert_eq!(stages(other).1, Vec::<PathBuf>::new());
+    let (expected, found) = (files(whole), files(other));
+    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+    for (name, bytes) in &expected {
+        assert!(found[name] == *bytes, "{name} differs");
+    }
+}
+
+/// Kills a run at random moments until it is through, and holds what it left against that of a run that was not killed.
+fn kill_again_and_again(here: &Here, arguments: &[&str]) {
+    let arguments = |out| [arguments, &["--quiet", "--out", out]].concat();
     let begun = Instant::now();
-    let table = here.succeeds(&quick(&["--quiet", "--out", "whole"]));
+    let table = here.succeeds(&arguments("whole"));
     let whole = begun.elapsed();
-    let mut kills = 0;
-    let mut arguments = quick(&["--quiet", "--out", "killed"]);
-    // Each life is longer than the one before, so that the run gets through whatever the machine does.
+    let (mut kills, mut arguments) = (0, arguments("killed"));
+    // Each life may be longer than the one before, so that the run gets through whatever the machine does.
     for life in 1u32.. {
-        let mut run = Command::new(env!("CARGO_BIN_EXE_guard-host"))
-            .args(&arguments)
-            .current_dir(here.folder.path())
-            .env_remove("GUARD_PLUGIN_PATH")
-            .stdout(Stdio::null())
-            .spawn()
-            .unwrap();
-        let end = Instant::now() + whole * life / 6 + Duration::from_millis(20);
+        let mut run = start(here, &arguments);
+        let moment = UNIX_EPOCH.elapsed().unwrap().subsec_micros() % 1000;
+        let end = Instant::now() + whole * life * moment / 4000 + Duration::from_millis(20);
         while run.try_wait().unwrap().is_none() && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(2));
         }
-        match run.try_wait().unwrap() {
-            Some(status) => {
-                assert!(status.success());
-                break;
-            }
-            None => {
-                run.kill().unwrap();
-                run.wait().unwrap();
-                kills += 1;
-            }
+        if run.try_wait().unwrap().is_some() {
+            let (code, talk) = ended(run);
+            assert_eq!(code, Some(0), "after {kills} kills: {talk}");
+            break;
         }
+        run.kill().unwrap();
+        run.wait().unwrap();
+        kills += 1;
         if here.path("killed/plan.json").exists() {
             arguments = vec!["--quiet", "--resume", "killed"];
         } else if here.path("killed").exists() {
@@ -76,11 +178,124 @@ fn a_run_that_is_killed_again_and_again_ends_like_one_that_was_not() {
     }
     assert!(kills > 0);
     assert_eq!(here.succeeds(&["--quiet", "--resume", "killed"]), table);
-    let (expected, found) = (files(&here.path("whole")), files(&here.path("killed")));
-    assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
-    for (name, bytes) in &expected {
-        assert!(found[name] == *bytes, "{name} differs");
+    same_files(&here.path("whole"), &here.path("killed"));
+}
+
+#[test]
+fn a_run_that_is_killed_again_and_again_ends_like_one_that_was_not() {
+    kill_again_and_again(&Here::new(), &quick(&[]));
+}
+
+#[test]
+fn stages_of_every_kind_go_on_where_they_were_killed() {
+    let here = Here::new();
+    let recipe = here.recipe(OF_EVERYTHING);
+    kill_again_and_again(&here, &[&recipe]);
+}
+
+#[test]
+fn every_stage_goes_on_with_the_command_that_ctrl_c_tells() {
+    let here = Here::new();
+    let recipe = here.recipe(OF_EVERYTHING);
+    here.succeeds(&[&recipe, "--quiet", "--out", "whole"]);
+    let run = here.path("stopped here");
+    let mut arguments = vec![recipe.as_str(), "--out", "stopped here"];
+    let mut resumed = 0;
+    // Once in every stage; a stage may end before the signal comes.
+    for finished in 0.. {
+        let before = stages(&run);
+        let mut going = start(&here, &arguments);
+        // What an earlier life left does not tell that this one is at work, and heeds signals.
+        let inside = || {
+            let now = stages(&run);
+            let (done, checkpoints) = &now;
+            now != before && (done.len() > finished || (done.len() == finished && checkpoints.len() > 1))
+        };
+        while going.try_wait().unwrap().is_none() && !inside() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        if going.try_wait().unwrap().is_none() {
+            signal(&going, "-INT");
+        }
+        let (code, talk) = ended(going);
+        resumed += usize::from(talk.contains("goes on at iteration"));
+        if code == Some(0) {
+            break;
+        }
+        assert_eq!(code, Some(130), "{talk}");
+        let command = told_command(&talk);
+        assert!(command.contains(" --resume '") && command.ends_with("stopped here'"), "{command}");
+        arguments = vec!["--resume", "stopped here"];
     }
+    assert!(resumed > 3, "{resumed}");
+    same_files(&here.path("whole"), &run);
+}
+
+#[test]
+fn what_ctrl_c_tells_is_a_command_and_a_damaged_checkpoint_is_passed_over() {
+    let here = Here::new();
+    let sets = ["--variant", "SRe2L", "--set", "distill.iterations=300"];
+    here.succeeds(&quick(&[&sets[..], &["--quiet", "--out", "whole"]].concat()));
+    let run = here.path("run");
+    let mut going = start(&here, &quick(&[&sets[..], &["--out", "run"]].concat()));
+    // The third stage is the distillation.
+    wait_for(&mut going, || {
+        let (done, checkpoints) = stages(&run);
+        done.len() == 2 && checkpoints.len() == 2 && iteration(&checkpoints[0]) > 10
+    });
+    signal(&going, "-INT");
+    let (code, talk) = ended(going);
+    assert_eq!(code, Some(130), "{talk}");
+    let left = stages(&run).1;
+    let [older, newest] = &left[..] else { panic!("{left:?}") };
+    let tensors = newest.with_extension("safetensors");
+    let mut bytes = fs::read(&tensors).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&tensors, bytes).unwrap();
+    let output = Command::new("sh")
+        .args(["-c", &told_command(&talk)])
+        .current_dir(here.folder.path())
+        .output()
+        .unwrap();
+    let talk = stderr(&output);
+    assert!(output.status.success(), "{talk}");
+    assert!(talk.contains(&format!("{}.safetensors` cannot be read", iteration(newest))), "{talk}");
+    assert!(talk.contains(&format!("distill: goes on at iteration {}", iteration(older))), "{talk}");
+    same_files(&here.path("whole"), &run);
+}
+
+#[test]
+fn an_attack_that_is_stopped_is_no_result() {
+    let here = Here::new();
+    let endless = ["--set", "evaluate.attacks.0.options.steps=100000000", "--quiet", "--out", "run"];
+    let mut run = start(&here, &quick(&endless));
+    wait_for(&mut run, || !stages(&here.path("run")).1.is_empty() && stages(&here.path("run")).0.len() == 1);
+    std::thread::sleep(Duration::from_millis(200));
+    signal(&run, "-TERM");
+    let (code, talk) = ended(run);
+    assert_eq!(code, Some(143), "{talk}");
+    assert!(!here.path("run/SRe2L/evaluations").exists());
+    assert_eq!(stages(&here.path("run")).0.len(), 1);
+}
+
+#[test]
+fn a_step_is_finished_unless_the_signal_comes_twice() {
+    let here = Here::new();
+    let recipe = here.recipe(
+        "plugins = [\"guard_adversarial\", \"guard_attacks\"]\n\
+         data.dataset = \"digits\"\n\
+         network = { architecture = \"convnet\", width = 8 }\n\
+         [[training.regularizers]]\n\
+         use = \"adversarial\"\n\
+         options = { attack = { use = \"pgd\", options = { steps = 100000000 } }, threat = { norm = \"linf\", epsilon = 0.1 } }\n",
+    );
+    let mut run = start(&here, &[&recipe, "--quiet", "--out", "run"]);
+    wait_for(&mut run, || stages(&here.path("run")).1.len() == 1);
+    signal(&run, "-INT");
+    std::thread::sleep(Duration::from_millis(500));
+    assert!(run.try_wait().unwrap().is_none());
+    signal(&run, "-INT");
+    assert_eq!(ended(run).0, Some(130));
 }
 
 #[test]

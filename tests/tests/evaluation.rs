@@ -147,7 +147,8 @@ fn flags(
     attacks: &[AttackUse],
 ) -> Vec<Cow<'static, str>> {
     let (model, split) = trained();
-    codes(&evaluate(Changed { model, before, after }, &split, attacks).unwrap())
+    let evaluation = evaluate(Changed { model, before, after }, &split, attacks).unwrap();
+    codes(&evaluation).into_iter().map(|code| &*code.to_string().leak()).collect()
 }
 
 #[test]

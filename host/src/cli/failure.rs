@@ -1,4 +1,4 @@
-//! Failures and their exit codes: 1 the run failed, 2 bad usage, recipe or plugin.
+//! Failures and their exit codes: 1 the run failed, 2 bad usage, recipe or plugin, 130 and 143 stopped by Ctrl-C and SIGTERM.
 
 use crate::recipe::Problems;
 use guard_sdk::Error;
@@ -13,6 +13,13 @@ pub enum Failure {
     Recipe(Problems),
     /// The run failed.
     Run(Error),
+    /// The user stopped the run.
+    Stopped {
+        /// Tells of the signal.
+        exit_code: u8,
+        /// The command that goes on.
+        resume: String,
+    },
 }
 
 impl Failure {
@@ -24,7 +31,7 @@ impl Failure {
         match self {
             Self::Usage(error) => Self::Usage(error.help(help)),
             Self::Run(error) => Self::Run(error.help(help)),
-            recipe => recipe,
+            other => other,
         }
     }
 
@@ -32,6 +39,7 @@ impl Failure {
         ExitCode::from(match self {
             Self::Run(_) => 1,
             Self::Usage(_) | Self::Recipe(_) => 2,
+            Self::Stopped { exit_code, .. } => *exit_code,
         })
     }
 
@@ -39,6 +47,7 @@ impl Failure {
     pub(super) fn render(&self, verbose: bool) -> String {
         let error = match self {
             Self::Recipe(problems) => return problems.to_string(),
+            Self::Stopped { resume, .. } => return format!("stopped; this goes on:\n  {resume}"),
             Self::Usage(error) | Self::Run(error) => error,
         };
         let mut text = format!("error: {}", error.message);

@@ -10,11 +10,15 @@ use crate::{
     random::Streams,
     recipe::{self, EvaluationSplit, Loaded, Problems},
     report::{json, legacy, page, summary, table},
-    run::{Begun, Display, Journal, RunDirectory, Stages, Typed, write_text},
+    run::{Begun, CANCELLED, Display, Interruption, Journal, RunDirectory, Stages, Typed, write_text},
 };
 use clap::Args;
 use guard_sdk::{Device, Error};
-use std::{fs, path::PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 /// The recipe that runs when none is named.
 const BUILT_IN: (&str, &str) = ("digits.toml", include_str!("../../../configs/digits.toml"));
@@ -50,9 +54,17 @@ pub(super) struct RunArguments {
     /// Resume though something is no longer as it was; what that touches is run again.
     #[arg(long, requires = "resume")]
     force: bool,
+    /// How often a stage that is running leaves a checkpoint; 0 for after every step.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    checkpoint_every: Duration,
     /// Show no progress.
     #[arg(long, short)]
     quiet: bool,
+}
+
+fn seconds(written: &str) -> Result<Duration, String> {
+    let seconds = written.parse().map_err(|error| format!("{error}"))?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 impl RunArguments {
@@ -167,8 +179,9 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         tell_estimate(&plan, &session, Some([data.train.len(), data.test.len()]));
     }
     let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };
-    let journal = Journal::open(directory.path(), display)?;
-    let stages = Stages::open(directory.path(), others)?;
+    let interruption = Interruption::of_signals()?;
+    let journal = Journal::open(directory.path(), display)?.stopped_by(interruption.clone());
+    let stages = Stages::open(directory.path(), others, arguments.checkpoint_every)?;
     let pipeline = Pipeline {
         plan: &plan,
         plugins: &session.plugins,
@@ -179,7 +192,12 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         recipe_blake3,
         device,
     };
-    let results = pipeline.run()?;
+    let results = pipeline.run().map_err(|error| match interruption.exit_code() {
+        Some(exit_code) if error.code == CANCELLED => {
+            Failure::Stopped { exit_code, resume: resume_command(directory.path(), arguments) }
+        }
+        _ => Failure::Run(error),
+    })?;
     let (figures, others, results) = (summary(&results), legacy(&plan, &results), json(&results));
     directory.write_json("results.json", &results)?;
     directory.write_json("legacy.json", &others.json())?;
@@ -208,6 +226,16 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         Format::Human => print(&table(&figures)),
         Format::Json => print_json(&results),
     }
+}
+
+/// What to type to go on with a run that was stopped, as a shell reads it.
+fn resume_command(run: &Path, arguments: &RunArguments) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "guard-host".into());
+    let reuse = arguments.reuse.iter().flat_map(|run| ["--reuse".into(), run.display().to_string()]);
+    let words = [program, "--resume".into(), run.display().to_string()].into_iter().chain(reuse);
+    // Only a NUL cannot be quoted, which no argument holds.
+    let quoted = |word: String| shlex::try_quote(&word).map(|quoted| quoted.into_owned()).unwrap_or(word);
+    words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// Leaves the variants that were asked for, in the recipe's order; all if none were.

@@ -1,7 +1,9 @@
 //! The exponential moving average of a network's weights (Polyak & Juditsky 1992), as timm's `ModelEmaV2` takes it.
 
+use super::parts::{number, of_tensors, restore};
 use crate::network::Model;
-use guard_sdk::{Kind, Result, autograd::no_grad};
+use guard_sdk::{Kind, Result, State, autograd::no_grad};
+use serde_json::json;
 
 /// A network whose parameters and running statistics are averages over the steps of another's training.
 ///
@@ -48,6 +50,20 @@ impl Average {
     /// The averaged network, whose parameters need no gradients.
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// The averages so far.
+    pub(super) fn save(&self) -> State {
+        State { json: json!({ "steps": self.steps }), ..of_tensors(self.model.named_tensors()) }
+    }
+
+    /// Puts them back.
+    ///
+    /// # Errors
+    /// If the state is that of another network.
+    pub(super) fn load(&mut self, state: State) -> Result<()> {
+        self.steps = number(&state, "steps")?;
+        restore(&self.model.named_tensors(), &state)
     }
 
     /// The averaged network, to be trained on or kept.

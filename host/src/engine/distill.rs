@@ -1,5 +1,8 @@
 //! Synthetic images: the loop around an objective (SRe2L calls it recover).
 
+mod state;
+
+use self::state::{Done, Methods};
 use super::{
     first_images::first_images,
     lab::{HostLab, Room},
@@ -12,7 +15,7 @@ use crate::{
     plugin::{Context, Hosted},
     random::Streams,
     recipe::{FirstImages, Optimizer, Schedule, Sgd},
-    run::Observer,
+    run::{Checkpoint, Observer},
 };
 use guard_sdk::{
     Batch, Device, Error, Kind, Lab, Network, Pass, Result, Space, Synthetic, Tensor, Value,
@@ -215,7 +218,7 @@ impl ImageGroup {
     }
 
     /// What there is now, with the group's ids.
-    fn finished(&self, spec: &NetworkSpec, loss: f64) -> (Vec<u64>, SyntheticSet) {
+    fn finished(&self, spec: &NetworkSpec, loss: f64) -> Done {
         let learned = |(of, value): &(Learnable, Tensor)| (of.name.clone(), value.double_value(&[]));
         let set = SyntheticSet {
             images: self.pixels(spec),
@@ -318,8 +321,13 @@ impl Distiller<'_> {
                     .collect()
             }
         };
-        let mut done = Vec::new();
-        for (number, ids) in groups.iter().enumerate() {
+        let mut methods = Methods { objective, regularizers };
+        let (mut done, mut cut): (Vec<Done>, _) = (Vec::new(), None);
+        if let Some(Checkpoint { iteration, state }) = self.observer.resumed() {
+            let (before, group) = self.load(context, &mut methods, &groups, state)?;
+            (done, cut) = (before, Some((iteration, group)));
+        }
+        for (number, ids) in groups.iter().enumerate().skip(done.len()) {
             let streams = self.streams.named("group").numbered(number as u64);
             let (images, labels) = match &own {
                 Some(own) => {
@@ -334,13 +342,22 @@ impl Distiller<'_> {
             if needs.learn_soft_labels && needs.soft_label_updates.start == SoftLabelStart::Expert {
                 group = group.with_soft_labels(needs, &self.expert_answers(context, &images)?);
             }
-            let total = self.iterations * groups.len() as u64;
-            let mut loss = 0.0;
-            for iteration in 0..self.iterations {
-                self.observer.iteration(number as u64 * self.iterations + iteration, total);
+            let (begin, total) = (number as u64 * self.iterations, self.iterations * groups.len() as u64);
+            let (mut first, mut loss) = (0, 0.0);
+            if let Some((iteration, state)) = cut.take() {
+                first = iteration.saturating_sub(begin);
+                group.load(state)?;
+            }
+            for iteration in first..self.iterations {
+                self.observer.iteration(begin + iteration, total);
                 let context = Context { random: &streams, ..context.at(iteration, self.iterations) };
                 let rate = self.schedule.rate(iteration, self.iterations);
-                match group.step(&context, objective, regularizers, self.room, rate) {
+                let mut state = || self.save(&context, &mut methods, &done, &group);
+                let stepped = self.observer.checkpoint(begin + iteration, &mut state).and_then(|()| {
+                    let Methods { objective, regularizers } = &mut methods;
+                    group.step(&context, objective, regularizers, self.room, rate)
+                });
+                match stepped {
                     Ok(now) => loss = now,
                     Err(failure) => {
                         done.push(group.finished(spec, loss));
@@ -365,7 +382,7 @@ impl Distiller<'_> {
 
 /// The groups' images and labels, sorted by id: class by class; the mean of their losses, and what the last one learned
 /// besides.
-fn in_order_of_ids(groups: Vec<(Vec<u64>, SyntheticSet)>) -> SyntheticSet {
+fn in_order_of_ids(groups: Vec<Done>) -> SyntheticSet {
     let ids: Vec<i64> = groups.iter().flat_map(|(ids, _)| ids.iter().map(|&id| id as i64)).collect();
     let order = Tensor::from_slice(&ids).argsort(0, false);
     let ordered = |tensors: Vec<&Tensor>| {

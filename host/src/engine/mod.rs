@@ -4,7 +4,8 @@
 //! |---|---|
 //! | `training_loss` | cross-entropy and regularizers: the one loss on real data that every objective composes with |
 //! | `optimizer`, `schedule` | SGD, Adam, AdamW; how learning rates and weights of penalties go |
-//! | `train`, `average` | a network on real data (teacher), and the running average of its weights |
+//! | `train`, `average`, `progress` | a network on real data (teacher), the running average of its weights, what else training remembers |
+//! | `parts` | what a stage that was cut needs to go on |
 //! | `lab` | what objectives ask the host for |
 //! | `experts` | trajectories of networks on real data |
 //! | `distill` | synthetic images; `first_images`, what they start from; `soft_labels`, labels that are learned with them |
@@ -27,7 +28,9 @@ mod first_images;
 mod keys;
 mod lab;
 mod optimizer;
+mod parts;
 mod pipeline;
+mod progress;
 mod relabel;
 mod schedule;
 mod soft_labels;

@@ -1,8 +1,10 @@
 //! Optimisers with explicit state, which tch's own do not let one save: PyTorch's update rules on any list of tensors.
 
+use super::parts::{number, restore};
 use crate::recipe::{Optimizer, Sgd};
 use guard_kernels::SgdStep;
-use guard_sdk::{Result, Tensor, autograd::no_grad};
+use guard_sdk::{Result, State, Tensor, autograd::no_grad};
+use serde_json::json;
 
 /// An optimiser and what it remembers of each tensor.
 pub struct OptimizerState {
@@ -44,10 +46,7 @@ impl OptimizerState {
     pub fn step(&mut self, tensors: &[Tensor], gradients: &[Tensor], rate: f64) -> Result<()> {
         no_grad(|| {
             if self.steps == 0 {
-                self.first = tensors.iter().map(Tensor::zeros_like).collect();
-                if !matches!(self.optimizer, Optimizer::Sgd(_)) {
-                    self.second = tensors.iter().map(Tensor::zeros_like).collect();
-                }
+                self.remember(tensors);
             }
             self.steps += 1;
             let scale = self.clip.map(|length| clip_scale(gradients, length)).transpose()?;
@@ -57,6 +56,42 @@ impl OptimizerState {
             }
             Ok(())
         })
+    }
+
+    /// Begins to remember something of each tensor.
+    fn remember(&mut self, tensors: &[Tensor]) {
+        self.first = tensors.iter().map(Tensor::zeros_like).collect();
+        if !matches!(self.optimizer, Optimizer::Sgd(_)) {
+            self.second = tensors.iter().map(Tensor::zeros_like).collect();
+        }
+    }
+
+    /// What it remembers.
+    pub(super) fn save(&self) -> State {
+        State { version: 0, json: json!({ "steps": self.steps }), tensors: self.remembered() }
+    }
+
+    /// Puts back what it remembered of `tensors`.
+    ///
+    /// # Errors
+    /// If the state is that of another optimiser or of other tensors.
+    pub(super) fn load(&mut self, state: &State, tensors: &[Tensor]) -> Result<()> {
+        self.steps = number(state, "steps")?;
+        if self.steps > 0 {
+            self.remember(tensors);
+        }
+        restore(&self.remembered(), state)
+    }
+
+    fn remembered(&self) -> Vec<(String, Tensor)> {
+        let all = [("first", &self.first), ("second", &self.second)].into_iter();
+        let named = |(name, tensors): (&str, &Vec<Tensor>)| {
+            let named = tensors.iter().enumerate();
+            named
+                .map(|(index, tensor)| (format!("{name}.{index}"), tensor.shallow_clone()))
+                .collect::<Vec<_>>()
+        };
+        all.flat_map(named).collect()
     }
 
     fn update(&mut self, index: usize, tensor: &mut Tensor, gradient: &Tensor, rate: f64) -> Result<()> {

@@ -15,8 +15,8 @@ use crate::{
     random::Streams,
     recipe::{Distill, EvaluationSplit, Labels, RegularizerUse, Student, TEACHER, Training},
     run::{
-        Distilled, DistilledManifest, Journal, LabelPlan, RunDirectory, SoftLabels, Stage, StageLog, Stages,
-        write_atomically, write_distilled,
+        CANCELLED, Distilled, DistilledManifest, Journal, LabelPlan, RunDirectory, SoftLabels, Stage,
+        StageLog, Stages, write_atomically, write_distilled,
     },
 };
 use guard_sdk::{Device, Error, Level, Result, Tensor, lab::LabInfo, objective::Networks};
@@ -166,9 +166,8 @@ struct Judged<'a> {
 
 impl VariantRun<'_> {
     fn run(&self) -> Result<VariantResults> {
-        let loss = self.training_loss()?;
         let keys = self.keys();
-        let teacher = if self.variant.trains_teacher { Some(self.train(&loss)?) } else { None };
+        let teacher = if self.variant.trains_teacher { Some(self.train()?) } else { None };
         let VariantPlan { name, baseline, .. } = self.variant;
         let mut results =
             VariantResults { name: name.clone(), baseline: *baseline, teacher: None, students: Vec::new() };
@@ -177,7 +176,7 @@ impl VariantRun<'_> {
             results.teacher = Some(self.evaluate(&judged, teacher.as_ref())?);
         }
         if let Some(distill) = &self.variant.recipe.distill {
-            let set = self.distill(distill, teacher.as_ref(), &loss)?;
+            let set = self.distill(distill, teacher.as_ref())?;
             let labels = self.relabel(&set, teacher.as_ref())?;
             for network in &self.variant.students {
                 for number in 0..self.variant.recipe.student.count as u64 {
@@ -206,7 +205,7 @@ impl VariantRun<'_> {
         &self,
         stage: &str,
         key: &str,
-        make: impl FnOnce() -> Result<Vec<PathBuf>>,
+        make: impl FnOnce(&StageLog) -> Result<Vec<PathBuf>>,
         load: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         let stage = Stage { variant: &self.variant.name, name: stage, folder: &self.folder, key };
@@ -215,10 +214,6 @@ impl VariantRun<'_> {
 
     fn streams(&self, stage: &str) -> Streams {
         Streams::new(self.pipeline.plan.seed).named(stage)
-    }
-
-    fn log<'b>(&'b self, stage: &'b str) -> StageLog<'b> {
-        self.pipeline.journal.stage(&self.variant.name, stage)
     }
 
     fn context<'b>(
@@ -251,6 +246,7 @@ impl VariantRun<'_> {
             .collect()
     }
 
+    /// Of each stage its own: what regularizers remember of one has no part in another.
     fn training_loss(&self) -> Result<TrainingLoss> {
         let training = &self.variant.recipe.training;
         let regularizers = self.regularizers("train", &training.regularizers)?;
@@ -258,28 +254,29 @@ impl VariantRun<'_> {
         Ok(loss.ramped(training.regularizers.iter().map(Ramp::of).collect()))
     }
 
-    fn train(&self, loss: &TrainingLoss) -> Result<Model> {
+    fn train(&self) -> Result<Model> {
         let (Pipeline { data, device, .. }, recipe) = (self.pipeline, &self.variant.recipe);
-        let make = || {
-            let (log, streams) = (self.log("train"), self.streams("train"));
+        let make = |log: &StageLog| {
+            let (loss, streams) = (self.training_loss()?, self.streams("train"));
             let fresh = Model::fresh(&self.variant.network, &streams.named("network"), *device)?;
             let trainer = Trainer {
                 split: &data.train,
                 training: &recipe.training,
-                loss,
+                loss: &loss,
                 streams: streams.clone(),
-                observer: &log,
+                observer: log,
             };
-            let trained = trainer.run(fresh, &self.context("train", &streams, &log));
-            self.keep(trained, TEACHER, &log, recipe.training.epochs)
+            let trained = trainer.run(fresh, &self.context("train", &streams, log));
+            self.keep(trained, TEACHER, log, recipe.training.epochs)
         };
         let load = || Model::load(&self.variant.network, &self.folder.join(checkpoint(TEACHER)), *device);
         self.outcome("train", &self.keys().teacher(), make, load)
     }
 
     /// The expert trajectories: those of the folder, and what is missing.
-    fn experts(&self, loss: &TrainingLoss) -> Result<ExpertFolder> {
-        let (log, streams) = (self.log("experts"), self.streams("experts"));
+    fn experts(&self) -> Result<ExpertFolder> {
+        let (loss, streams) = (self.training_loss()?, self.streams("experts"));
+        let log = self.pipeline.journal.stage(&self.variant.name, "experts");
         let recipe = &self.variant.recipe;
         let data = self.pipeline.data;
         let manifest = ExpertManifest {
@@ -293,21 +290,22 @@ impl VariantRun<'_> {
         let trainer = ExpertTrainer {
             split: &data.train,
             held_out: &data.test,
-            loss,
+            loss: &loss,
             streams: streams.clone(),
             observer: &log,
         };
         let count = recipe.experts.count as u64;
+        log.begin(trainer.begin(&experts, count)?)?;
         let trained = trainer.run(&experts, count, &self.context("experts", &streams, &log))?;
         log.finish(&format!("{count} of {} epochs, {trained} trained now", recipe.experts.epochs))?;
         Ok(experts)
     }
 
     /// The synthetic set, from `distilled/`.
-    fn distill(&self, distill: &Distill, teacher: Option<&Model>, loss: &TrainingLoss) -> Result<Distilled> {
+    fn distill(&self, distill: &Distill, teacher: Option<&Model>) -> Result<Distilled> {
         let folder = self.folder.join("distilled");
-        let make = || {
-            let set = self.synthesise(distill, teacher, loss)?;
+        let make = |log: &StageLog| {
+            let set = self.synthesise(distill, teacher, log)?;
             let logits = match (self.variant.recipe.relabel.labels, teacher) {
                 (Labels::Soft, Some(teacher)) => Some(teacher.for_inference()?.eval_logits(&set.images)?),
                 _ => None,
@@ -323,14 +321,14 @@ impl VariantRun<'_> {
         &self,
         distill: &Distill,
         teacher: Option<&Model>,
-        loss: &TrainingLoss,
+        log: &StageLog,
     ) -> Result<super::SyntheticSet> {
         let VariantPlan { distillation, network, .. } = self.variant;
         let distillation = distillation.as_ref().ok_or_else(|| Error::new("the plan has no distillation"))?;
         let wanted = distillation.needs.networks == Networks::Experts;
-        let experts = wanted.then(|| self.experts(loss)).transpose()?;
-        let (log, streams) = (self.log("distill"), self.streams("distill"));
-        let context = self.context("distill", &streams, &log);
+        let experts = wanted.then(|| self.experts()).transpose()?;
+        let (loss, streams) = (self.training_loss()?, self.streams("distill"));
+        let context = self.context("distill", &streams, log);
         let options = Value::Object(distill.options.clone());
         let mut objective =
             self.pipeline.plugins.objective(&context, &distill.objective, &distill.objective, &options)?;
@@ -348,7 +346,7 @@ impl VariantRun<'_> {
             teacher,
             experts: experts.as_ref().map(|experts| (experts, self.variant.recipe.experts.count as u64)),
             split,
-            loss,
+            loss: &loss,
             streams: streams.clone(),
         };
         let distiller = Distiller {
@@ -358,12 +356,12 @@ impl VariantRun<'_> {
             optimizer: distillation.optimizer.clone(),
             schedule: distillation.schedule.clone(),
             streams: streams.clone(),
-            observer: &log,
+            observer: log,
         };
         let mut regularizers = self.regularizers("distill", &distill.regularizers)?;
         let set = distiller.run(&context, &mut objective, &mut regularizers).map_err(|stopped| {
             let Stopped { failure, last_good } = *stopped;
-            let Some(set) = last_good else { return failure };
+            let Some(set) = last_good.filter(|_| failure.code != CANCELLED) else { return failure };
             let path = self.folder.join("distilled-last-good.safetensors");
             let mut tensors = vec![("images", set.images.contiguous()), ("labels", set.labels.contiguous())];
             tensors.extend(set.soft_labels.map(|soft| ("soft_labels", soft.contiguous())));
@@ -396,13 +394,13 @@ impl VariantRun<'_> {
                 let plan = || LabelPlan::new(&recipe.relabel, &recipe.student, seed, count, network.classes);
                 let file = Path::new("distilled").join("soft-labels.safetensors");
                 let path = self.folder.join(&file);
-                let make = || {
-                    let (log, plan) = (self.log("relabel"), plan());
+                let make = |log: &StageLog| {
+                    let plan = plan();
                     let described = plan.describe();
                     log.log(Level::Information, &described);
                     let streams = self.streams("relabel");
                     let views = Views { images: &set.images, student: &recipe.student, streams };
-                    relabel(&path, &plan, &views, &teacher.for_inference()?, &log)?;
+                    relabel(&path, &plan, &views, &teacher.for_inference()?, log)?;
                     log.finish(&described)?;
                     Ok(vec![file.clone()])
                 };
@@ -465,8 +463,8 @@ impl VariantRun<'_> {
     ) -> Result<Model> {
         let (stage, file) = (Self::stage(network, number), file_name(network.label.as_deref(), number));
         let (device, spec, recipe) = (self.pipeline.device, &network.network, &self.variant.recipe);
-        let make = || {
-            let (log, streams) = (self.log(&stage), self.streams("student").numbered(number));
+        let make = |log: &StageLog| {
+            let streams = self.streams("student").numbered(number);
             let (source, seen) = match labels {
                 StudentLabels::Hard => (LabelSource::Hard, streams.clone()),
                 StudentLabels::Learned(soft) => (LabelSource::Learned(soft), streams.clone()),
@@ -486,11 +484,11 @@ impl VariantRun<'_> {
                 temperature: recipe.relabel.temperature,
                 penalties: &penalties,
                 streams: streams.clone(),
-                observer: &log,
+                observer: log,
             };
             let fresh = Model::fresh(spec, &streams.named("network"), device)?;
-            let student = trainer.run(fresh, &self.context("student", &streams, &log));
-            self.keep(student, &file, &log, recipe.student.epochs)
+            let student = trainer.run(fresh, &self.context("student", &streams, log));
+            self.keep(student, &file, log, recipe.student.epochs)
         };
         let load = || Model::load(spec, &self.folder.join(checkpoint(&file)), device);
         self.outcome(&stage, &self.keys().student(network, number, &file), make, load)
@@ -510,15 +508,16 @@ impl VariantRun<'_> {
     fn evaluate(&self, judged: &Judged, teacher: Option<&Model>) -> Result<Evaluation> {
         let Judged { model, key, stage, file } = judged;
         let (stage, folder) = (format!("evaluate {stage}"), self.folder.join("evaluations"));
-        let make = || {
+        let make = |log: &StageLog| {
+            log.stop_within_steps();
             // Student number and teacher share the attacks' random streams: the same images get the same starts.
-            let (log, streams) = (self.log(&stage), self.streams("evaluate"));
+            let streams = self.streams("evaluate");
             let given = Surrogates::load(&self.variant.surrogates, self.pipeline.device)?;
             let networks = match teacher {
                 Some(teacher) => given.with(TEACHER, teacher),
                 None => given,
             };
-            let context = Context { networks: &networks, ..self.context("evaluate", &streams, &log) };
+            let context = Context { networks: &networks, ..self.context("evaluate", &streams, log) };
             let evaluate = &self.variant.recipe.evaluate;
             let evaluator = Evaluator {
                 network: EvalOnly::new(model.for_inference()?),
@@ -527,7 +526,7 @@ impl VariantRun<'_> {
                 batch_size: evaluate.batch_size,
                 probe_images: evaluate.probe_images,
                 curvature_images: evaluate.curvature_images,
-                observer: &log,
+                observer: log,
                 keep: None,
             };
             let evaluation = evaluator.run(&evaluate.attacks, &self.variant.budgets, &context)?;
@@ -549,6 +548,9 @@ impl VariantRun<'_> {
     fn keep(&self, trained: Trained, name: &str, log: &StageLog, epochs: usize) -> Result<Vec<PathBuf>> {
         let Trained { model, failure } = trained;
         if let Some(failure) = failure {
+            if failure.code == CANCELLED {
+                return Err(failure);
+            }
             let path = self.folder.join(checkpoint(&format!("{name}-last-good")));
             model.save(&path)?;
             log.finish("stopped")?;

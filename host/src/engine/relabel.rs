@@ -29,6 +29,7 @@ pub fn relabel(
             let rows = Tensor::f_zeros([plan.images, plan.classes], (Kind::Float, Device::Cpu))?;
             for (iteration, positions) in (epoch * per_epoch..).zip(views.order(epoch)) {
                 observer.iteration(iteration, per_epoch * epochs);
+                observer.stop_if_asked()?;
                 let view = views.batch(epoch, iteration, &positions)?;
                 let logits = teacher.eval_logits(&view.images)?.f_to_device(Device::Cpu)?;
                 let positions = Tensor::from_slice(&positions);

@@ -1,8 +1,11 @@
 //! Class probabilities that are learned with the images: gradient descent, then back onto the probabilities.
 
-use super::optimizer::OptimizerState;
+use super::{
+    optimizer::OptimizerState,
+    parts::{Parts, of_tensors, restore},
+};
 use crate::recipe::{Optimizer, Sgd};
-use guard_sdk::{Kind, Result, Tensor, autograd::no_grad, objective::SoftLabelUpdates};
+use guard_sdk::{Kind, Result, State, Tensor, autograd::no_grad, objective::SoftLabelUpdates};
 
 /// Probabilities `[N,K]`, and how they are learned.
 pub(super) struct SoftLabels {
@@ -25,6 +28,32 @@ impl SoftLabels {
     /// The present probabilities, a leaf that requires gradients.
     pub fn values(&self) -> &Tensor {
         &self.values
+    }
+
+    /// The present probabilities, and how they came there.
+    pub fn save(&self) -> State {
+        let parts = Parts::default().with("values", of_tensors(vec![self.named()]));
+        match &self.updates {
+            Some(updates) => parts.with("updates", updates.save()).into(),
+            None => parts.into(),
+        }
+    }
+
+    /// Puts them back.
+    ///
+    /// # Errors
+    /// If the state is that of others.
+    pub fn load(&mut self, state: State) -> Result<()> {
+        let mut parts = Parts::try_from(state)?;
+        restore(&[self.named()], &parts.take("values")?)?;
+        match &mut self.updates {
+            Some(updates) => updates.load(&parts.take("updates")?, std::slice::from_ref(&self.values)),
+            None => Ok(()),
+        }
+    }
+
+    fn named(&self) -> (String, Tensor) {
+        ("probabilities".into(), self.values.detach())
     }
 
     /// One step down `gradient`.

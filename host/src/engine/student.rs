@@ -2,6 +2,8 @@
 
 use super::{
     optimizer::OptimizerState,
+    parts::Parts,
+    progress::{load_network, with_network},
     student_loss::{Target, student_terms},
     train::{Trained, descend, seed_dropout, undone_on_failure},
     training_loss::{TrainingLoss, finite},
@@ -12,7 +14,7 @@ use crate::{
     plugin::Context,
     random::Streams,
     recipe::Student,
-    run::{Observer, SoftLabels},
+    run::{Checkpoint, Observer, SoftLabels},
 };
 use guard_sdk::{Batch, Kind, Result, Space, Tensor};
 
@@ -53,21 +55,38 @@ pub struct StudentTrainer<'a> {
 impl StudentTrainer<'_> {
     /// Trains `model`. A failure leaves it as it was before the failing step.
     pub fn run(&self, model: Model, context: &Context) -> Trained {
+        let failure = self.epochs(&model, context).err();
+        Trained { model, failure }
+    }
+
+    fn epochs(&self, model: &Model, context: &Context) -> Result<()> {
         let student = self.views.student;
         let mut optimizer = OptimizerState::new(&student.optimizer);
+        let begin = match self.observer.resumed() {
+            Some(Checkpoint { iteration, state }) => {
+                let mut parts = Parts::try_from(state)?;
+                load_network(&mut parts, model, &mut optimizer)?;
+                self.penalties.load(context, parts.take("penalties")?)?;
+                iteration
+            }
+            None => 0,
+        };
         let per_epoch = self.views.per_epoch();
         let iterations = per_epoch * student.epochs as u64;
-        for epoch in 0..student.epochs as u64 {
-            for (iteration, positions) in (epoch * per_epoch..).zip(self.views.order(epoch)) {
+        for epoch in begin.checked_div(per_epoch).unwrap_or(0)..student.epochs as u64 {
+            let order = (epoch * per_epoch..).zip(self.views.order(epoch));
+            for (iteration, positions) in order.skip_while(|(iteration, _)| *iteration < begin) {
                 self.observer.iteration(iteration, iterations);
                 let context = context.at(iteration, iterations);
-                let step = || self.step(&model, &mut optimizer, &positions, epoch, &context);
-                if let Err(failure) = undone_on_failure(&model, step) {
-                    return Trained { model, failure: Some(failure) };
-                }
+                self.observer.checkpoint(iteration, &mut || {
+                    let parts = with_network(model, &optimizer);
+                    Ok(parts.with("penalties", self.penalties.save(&context)?).into())
+                })?;
+                let step = || self.step(model, &mut optimizer, &positions, epoch, &context);
+                undone_on_failure(model, step)?;
             }
         }
-        Trained { model, failure: None }
+        Ok(())
     }
 
     fn step(

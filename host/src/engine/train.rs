@@ -1,8 +1,9 @@
 //! A network on real data: the teacher (SRe2L calls it squeeze).
 
 use super::{
-    average::Average,
     optimizer::OptimizerState,
+    parts::Parts,
+    progress::Progress,
     training_loss::{TrainingLoss, finite_gradients},
 };
 use crate::{
@@ -11,10 +12,10 @@ use crate::{
     plugin::Context,
     random::Streams,
     recipe::{KeptEpoch, Training},
-    run::Observer,
+    run::{Checkpoint, Observer},
 };
 use guard_sdk::{
-    Batch, Error, Kind, Result, Tensor,
+    Batch, Error, Kind, Result, State, Tensor,
     autograd::{Graph, grad, no_grad},
 };
 
@@ -100,37 +101,66 @@ impl Trainer<'_> {
     ) -> Result<Option<Model>> {
         let Self { training, .. } = self;
         let (split, validation) = self.parts()?;
-        let mut optimizer = OptimizerState::new(&training.optimizer).clipped(training.clip_gradient);
-        let mut average = (training.ema > 0.0).then(|| Average::of(model, training.ema));
-        let mut best: Option<(usize, Model)> = None;
+        let mut progress = Progress::new(model, training);
+        let begin = match self.observer.resumed() {
+            Some(Checkpoint { iteration, state }) => {
+                self.load(model, &mut progress, context, state)?;
+                iteration
+            }
+            None => 0,
+        };
         let per_epoch = split.len().div_ceil(training.batch_size) as u64;
         let iterations = per_epoch * training.epochs as u64;
-        for epoch in 0..training.epochs as u64 {
+        for epoch in begin.checked_div(per_epoch).unwrap_or(0)..training.epochs as u64 {
             let order = self.streams.named("order").numbered(epoch).permutation(split.len());
-            let lists = order.chunks(training.batch_size).map(<[i64]>::to_vec).collect();
+            let first = begin.max(epoch * per_epoch);
+            let done = (first - epoch * per_epoch) as usize;
+            let lists = order.chunks(training.batch_size).skip(done).map(<[i64]>::to_vec).collect();
             let streams = self.streams.named("augment").numbered(epoch);
             let batches = split.batches(lists, View { augment: training.augment.clone(), streams });
-            for (iteration, batch) in (epoch * per_epoch..).zip(batches) {
+            for (iteration, batch) in (first..).zip(batches) {
                 self.observer.iteration(iteration, iterations);
                 let context = context.at(iteration, iterations);
-                let step = || self.step(model, &mut optimizer, batch?.to_device(context.device), &context);
+                self.observer.checkpoint(iteration, &mut || self.save(model, &progress, &context))?;
+                let step =
+                    || self.step(model, &mut progress.optimizer, batch?.to_device(context.device), &context);
                 undone_on_failure(model, step)?;
-                if let Some(average) = &mut average {
+                if let Some(average) = &mut progress.average {
                     average.update(model)?;
                 }
             }
             if let Some(validation) = &validation {
-                let present = average.as_ref().map_or(model, Average::model);
+                let present = progress.present(model);
                 let right = right(present, validation, training.batch_size, context)?;
                 let accuracy = Tensor::from(right as f64 / validation.len() as f64);
                 context.recorder.metric("validation/accuracy", &accuracy);
-                if best.as_ref().is_none_or(|(most, _)| right > *most) {
-                    best = Some((right, present.copy(present.parameters()[0].kind(), true)));
+                if progress.best.as_ref().is_none_or(|(most, _)| right > *most) {
+                    progress.best = Some((right, present.copy(present.parameters()[0].kind(), true)));
                 }
             }
             after_epoch(model)?;
         }
-        Ok(best.map(|(_, model)| model).or(average.map(Average::into_model)))
+        Ok(progress.into_model())
+    }
+
+    /// How many there are in all epochs.
+    ///
+    /// # Errors
+    /// If there are no images to choose the best epoch on, though it is to be chosen.
+    pub fn iterations(&self) -> Result<u64> {
+        let (split, _) = self.parts()?;
+        Ok((split.len().div_ceil(self.training.batch_size) * self.training.epochs) as u64)
+    }
+
+    fn save(&self, model: &Model, progress: &Progress, context: &Context) -> Result<State> {
+        let parts = Parts::default().with("progress", progress.save(model));
+        Ok(parts.with("loss", self.loss.save(context)?).into())
+    }
+
+    fn load(&self, model: &Model, progress: &mut Progress, context: &Context, state: State) -> Result<()> {
+        let mut parts = Parts::try_from(state)?;
+        progress.load(model, parts.take("progress")?)?;
+        self.loss.load(context, parts.take("loss")?)
     }
 
     /// What is trained on, and what the best epoch is chosen on, if one is.

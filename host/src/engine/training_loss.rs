@@ -1,13 +1,16 @@
 //! The loss on real data: `cross_entropy_weight · cross-entropy + Σ weight · regularizer`. Teachers, experts and the real
 //! side of gradient matching all use this one, so that any regularizer works with any objective.
 
-use super::schedule::Ramp;
+use super::{
+    parts::{Parts, load_method, save_method},
+    schedule::Ramp,
+};
 use crate::{
     network::Model,
     plugin::{Context, Hosted, SharedPasses},
 };
 use guard_sdk::{
-    Batch, Clean, Error, Kind, Mode, Network, Result, Tensor, abi::calls::RegularizerInstance,
+    Batch, Clean, Error, Kind, Mode, Network, Result, State, Tensor, abi::calls::RegularizerInstance,
     autograd::no_grad,
 };
 use std::cell::RefCell;
@@ -18,6 +21,30 @@ pub struct WeightedRegularizer {
     pub weight: f64,
     /// The regularizer.
     pub regularizer: Hosted<RegularizerInstance>,
+}
+
+/// What the regularizers' methods remember.
+///
+/// # Errors
+/// Those of the methods.
+pub(super) fn save(regularizers: &mut [WeightedRegularizer], context: &Context) -> Result<State> {
+    let mut parts = Parts::default();
+    for (index, WeightedRegularizer { regularizer, .. }) in regularizers.iter_mut().enumerate() {
+        parts = parts.with(index, save_method(regularizer, context)?);
+    }
+    Ok(parts.into())
+}
+
+/// Puts back what [`save`] saved.
+///
+/// # Errors
+/// Those of the methods, or if the state is that of other regularizers.
+pub(super) fn load(regularizers: &mut [WeightedRegularizer], context: &Context, state: State) -> Result<()> {
+    let mut parts = Parts::try_from(state)?;
+    for (index, WeightedRegularizer { regularizer, .. }) in regularizers.iter_mut().enumerate() {
+        load_method(regularizer, context, parts.take(index)?)?;
+    }
+    Ok(())
 }
 
 /// One term of the loss.
@@ -111,6 +138,22 @@ impl TrainingLoss {
         }
         let network = Network::lend(model);
         self.total(context, &network, batch, None, SharedPasses::new(&network, batch)).map(Some)
+    }
+
+    /// What its regularizers remember.
+    ///
+    /// # Errors
+    /// Those of the methods.
+    pub(super) fn save(&self, context: &Context) -> Result<State> {
+        save(&mut self.regularizers.borrow_mut(), context)
+    }
+
+    /// Puts it back.
+    ///
+    /// # Errors
+    /// Those of the methods, or if the state is that of another loss.
+    pub(super) fn load(&self, context: &Context, state: State) -> Result<()> {
+        load(&mut self.regularizers.borrow_mut(), context, state)
     }
 
     /// What the host's forward takes: images that regularizers can differentiate to, if there are any.

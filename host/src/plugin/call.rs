@@ -134,6 +134,24 @@ impl<T: Stateful> Hosted<T> {
     pub fn load(&mut self, context: &Context, state: State) -> Result<()> {
         self.call(context, 0, &[], |instance, _| instance.load(state))
     }
+
+    /// Its state, and those of the methods that it asked for, in that order; each is followed by what it asked for itself.
+    ///
+    /// # Errors
+    /// Those of the methods.
+    pub fn save_all(&mut self, context: &Context) -> Result<Vec<State>> {
+        Ok([vec![self.save(context)?], self.handles.save(context)?].into_iter().flatten().collect())
+    }
+
+    /// Puts back what [`save_all`](Self::save_all) saved, which it takes from the front of `states`.
+    ///
+    /// # Errors
+    /// Those of the methods, or if there are too few states.
+    pub fn load_all(&mut self, context: &Context, states: &mut dyn Iterator<Item = State>) -> Result<()> {
+        let state = states.next().ok_or_else(|| Error::new(format!("no state of {} was saved", self.who)))?;
+        self.load(context, state)?;
+        self.handles.load(context, states)
+    }
 }
 
 /// Runs `body` with libtorch's state noted before and compared after.

@@ -9,7 +9,7 @@ use super::{
     trust::only_trusted,
 };
 use guard_sdk::{
-    Error, Result,
+    Error, Result, State,
     abi::{
         calls::{AttackInstance, ObjectiveInstance, RegularizerInstance},
         library::Library,
@@ -432,6 +432,29 @@ pub(super) struct Handles {
 impl Handles {
     pub(super) fn new(kept: &Rc<Kept>) -> Self {
         Self { kept: kept.clone(), keys: RefCell::default() }
+    }
+
+    /// See [`Hosted::save_all`].
+    pub(super) fn save(&self, context: &Context) -> Result<Vec<State>> {
+        let mut states = Vec::new();
+        for &key in self.keys.borrow().iter() {
+            states.extend(match self.kept.attack(key) {
+                Ok(attack) => attack.borrow_mut().save_all(context)?,
+                Err(_) => self.kept.regularizer(key)?.borrow_mut().save_all(context)?,
+            });
+        }
+        Ok(states)
+    }
+
+    /// See [`Hosted::load_all`].
+    pub(super) fn load(&self, context: &Context, states: &mut dyn Iterator<Item = State>) -> Result<()> {
+        for &key in self.keys.borrow().iter() {
+            match self.kept.attack(key) {
+                Ok(attack) => attack.borrow_mut().load_all(context, states)?,
+                Err(_) => self.kept.regularizer(key)?.borrow_mut().load_all(context, states)?,
+            }
+        }
+        Ok(())
     }
 
     /// Keeps an attack; the key is its handle.

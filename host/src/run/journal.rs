@@ -1,7 +1,8 @@
 //! `metrics.jsonl`: the source of truth of a run's numbers.
 
-use super::{atomic::write_text, stage::StageLog};
+use super::{atomic::write_text, interruption::Interruption, stage::StageLog};
 use guard_sdk::{Error, Result};
+use serde::Deserialize;
 use serde_json::Value;
 use std::{
     cell::RefCell,
@@ -25,6 +26,8 @@ pub struct Journal {
     /// None where nothing but the display is wanted.
     file: Option<RefCell<Metrics>>,
     pub(super) display: Display,
+    /// Whether its stages are to stop.
+    pub(super) interruption: Interruption,
 }
 
 /// `metrics.jsonl`, open at its end.
@@ -51,14 +54,19 @@ impl Journal {
         if whole.len() != text.len() {
             write_text(&path, &whole)?;
         }
-        let earlier = whole.lines().filter_map(place).collect();
+        let earlier = whole.lines().filter_map(place).map(|place| (place.variant, place.stage)).collect();
         let metrics = Metrics { file: appended(&path)?, path, earlier };
-        Ok(Self { file: Some(RefCell::new(metrics)), display })
+        Ok(Self { file: Some(RefCell::new(metrics)), display, interruption: Interruption::default() })
     }
 
     /// Shows progress and writes nothing.
     pub fn without_file(display: Display) -> Self {
-        Self { file: None, display }
+        Self { file: None, display, interruption: Interruption::default() }
+    }
+
+    /// The same; its stages stop when they are asked to.
+    pub fn stopped_by(self, interruption: Interruption) -> Self {
+        Self { interruption, ..self }
     }
 
     /// Opens a stage of a variant.
@@ -66,21 +74,36 @@ impl Journal {
         StageLog::open(self, variant, stage)
     }
 
-    /// Drops what an earlier part of the run wrote of a stage that now begins anew.
+    /// Drops what an earlier part of the run wrote of a stage that now begins at the iteration `from`, of this one and later.
     ///
     /// # Errors
     /// If the file system refuses.
-    pub(super) fn begin_anew(&self, variant: &str, stage: &str) -> Result<()> {
+    pub(super) fn begin(&self, variant: &str, stage: &str, from: u64) -> Result<()> {
         let Some(metrics) = &self.file else { return Ok(()) };
         let Metrics { path, file, earlier } = &mut *metrics.borrow_mut();
-        let dropped = (variant.to_string(), stage.to_string());
-        if earlier.remove(&dropped) {
+        if earlier.remove(&(variant.to_string(), stage.to_string())) {
             let text = fs::read_to_string(&*path).map_err(|error| refused(path, &error))?;
-            let kept = text.split_inclusive('\n').filter(|line| place(line).as_ref() != Some(&dropped));
+            let dropped = |line: &str| {
+                place(line).is_some_and(|place| {
+                    (place.variant.as_str(), place.stage.as_str()) == (variant, stage)
+                        && place.iteration >= from
+                })
+            };
+            let kept = text.split_inclusive('\n').filter(|line| !dropped(line));
             write_text(path, &kept.collect::<String>())?;
             *file = appended(path)?;
         }
         Ok(())
+    }
+
+    /// Lets what was written outlast a failure of the machine.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub(super) fn sync(&self) -> Result<()> {
+        let Some(metrics) = &self.file else { return Ok(()) };
+        let Metrics { path, file, .. } = &*metrics.borrow();
+        file.sync_data().map_err(|error| refused(path, &error))
     }
 
     /// Says that a stage was not run, since there is its outcome: `whose`.
@@ -106,10 +129,17 @@ impl Journal {
     }
 }
 
-/// Variant and stage of a line; none if the line is not whole.
-fn place(line: &str) -> Option<(String, String)> {
-    let line: Value = serde_json::from_str(line).ok()?;
-    Some((line["variant"].as_str()?.into(), line["stage"].as_str()?.into()))
+/// What a line is of.
+#[derive(Deserialize)]
+struct Place {
+    variant: String,
+    stage: String,
+    iteration: u64,
+}
+
+/// None if the line is not whole.
+fn place(line: &str) -> Option<Place> {
+    serde_json::from_str(line).ok()
 }
 
 fn appended(path: &Path) -> Result<File> {
@@ -139,11 +169,23 @@ mod tests {
         let torn = fs::read_to_string(&path).unwrap() + "{\"variant\": \"a\", \"sta";
         fs::write(&path, torn).unwrap();
         let journal = Journal::open(run.path(), Display::Quiet).unwrap();
-        journal.begin_anew("a", "distill").unwrap();
+        journal.begin("a", "distill", 0).unwrap();
         journal.write(&line("distill", 0)).unwrap();
         // Its own lines stay.
-        journal.begin_anew("a", "distill").unwrap();
+        journal.begin("a", "distill", 0).unwrap();
         let expected = format!("{}\n{}\n", line("train", 0), line("distill", 0));
         assert_eq!(fs::read_to_string(&path).unwrap(), expected);
+    }
+
+    #[test]
+    fn a_stage_that_goes_on_leaves_what_came_before_its_checkpoint() {
+        let run = tempfile::tempdir().unwrap();
+        let journal = Journal::open(run.path(), Display::Quiet).unwrap();
+        (0..4).for_each(|iteration| journal.write(&line("train", iteration)).unwrap());
+        let journal = Journal::open(run.path(), Display::Quiet).unwrap();
+        journal.begin("a", "train", 2).unwrap();
+        journal.write(&line("train", 2)).unwrap();
+        let expected: String = (0..3).map(|iteration| format!("{}\n", line("train", iteration))).collect();
+        assert_eq!(fs::read_to_string(run.path().join("metrics.jsonl")).unwrap(), expected);
     }
 }

@@ -1,8 +1,10 @@
 //! The run directory: what a run leaves behind, never half-written; and what a run shows while it goes.
 
 mod atomic;
+mod checkpoints;
 mod directory;
 mod distilled;
+mod interruption;
 mod journal;
 mod png;
 mod soft_labels;
@@ -10,8 +12,10 @@ mod stage;
 mod stages;
 
 pub use atomic::{write_atomically, write_text};
+pub use checkpoints::{CHECKPOINT, Checkpoint};
 pub use directory::{Begun, RunDirectory, Typed};
 pub use distilled::{Distilled, DistilledManifest, write_distilled};
+pub use interruption::{CANCELLED, Interruption};
 pub use journal::{Display, Journal};
 pub use png::{sheet, write_png};
 pub use soft_labels::{LabelCode, LabelPlan, SoftLabels, SoftLabelsWriter};

@@ -1,8 +1,11 @@
 //! What a stage shows and writes while it goes: one progress line on stderr, and its lines of `metrics.jsonl`.
 
-use super::journal::{Display, Journal};
+use super::{
+    checkpoints::{Checkpoint, Checkpoints},
+    journal::{Display, Journal},
+};
 use crate::plugin::Recorder;
-use guard_sdk::{Device, Error, Level, Result, Tensor};
+use guard_sdk::{Device, Error, Level, Result, State, Tensor};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::{
     cell::{Cell, RefCell},
@@ -10,10 +13,32 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Watches a stage from outside: progress bars and the metrics file.
+/// Watches a stage from outside: progress bars, the metrics file, checkpoints, and whether it is to stop.
 pub trait Observer {
     /// Called before each iteration; what is recorded until the next call belongs to it.
     fn iteration(&self, iteration: u64, iterations: u64);
+
+    /// Where the stage was cut, if it was; told once.
+    fn resumed(&self) -> Option<Checkpoint> {
+        None
+    }
+
+    /// Called after [`iteration`](Self::iteration), before the iteration's work; `state` is what the stage needs to begin there.
+    ///
+    /// # Errors
+    /// Code [`CANCELLED`](super::CANCELLED) if the stage is to stop, those of `state`, or if the file system refuses.
+    fn checkpoint(&self, iteration: u64, state: &mut dyn FnMut() -> Result<State>) -> Result<()> {
+        let _ = (iteration, state);
+        Ok(())
+    }
+
+    /// Called where there is nothing to keep.
+    ///
+    /// # Errors
+    /// Code [`CANCELLED`](super::CANCELLED) if the stage is to stop.
+    fn stop_if_asked(&self) -> Result<()> {
+        Ok(())
+    }
 }
 
 /// A line this often where there is no terminal.
@@ -48,6 +73,12 @@ pub struct StageLog<'a> {
     figure: RefCell<String>,
     /// The first failure to write; reported when the stage ends.
     failure: RefCell<Option<Error>>,
+    checkpoints: Option<Checkpoints>,
+    resumed: RefCell<Option<Checkpoint>>,
+    /// Whether a step that has begun is finished before the stage stops.
+    finishes_steps: Cell<bool>,
+    /// Whether it is so never.
+    stops_within_steps: Cell<bool>,
 }
 
 impl<'a> StageLog<'a> {
@@ -72,7 +103,34 @@ impl<'a> StageLog<'a> {
             pending: RefCell::default(),
             figure: RefCell::default(),
             failure: RefCell::default(),
+            checkpoints: None,
+            resumed: RefCell::default(),
+            finishes_steps: Cell::default(),
+            stops_within_steps: Cell::default(),
         }
+    }
+
+    /// The same with checkpoints, at one of which the stage goes on maybe.
+    pub(super) fn keeping(mut self, checkpoints: Checkpoints, resumed: Option<Checkpoint>) -> Self {
+        if let Some(Checkpoint { iteration, .. }) = resumed {
+            self.bar.set_position(iteration);
+            self.bar.reset_eta();
+        }
+        (self.checkpoints, self.resumed) = (Some(checkpoints), RefCell::new(resumed));
+        self
+    }
+
+    /// Drops what an earlier part of the run wrote of the iteration `from` and later ones.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn begin(&self, from: u64) -> Result<()> {
+        self.journal.begin(self.variant, self.stage, from)
+    }
+
+    /// Lets methods stop within a step: for stages whose steps take long and change nothing.
+    pub fn stop_within_steps(&self) {
+        self.stops_within_steps.set(true);
     }
 
     fn records(&self) -> bool {
@@ -144,6 +202,33 @@ impl Observer for StageLog<'_> {
             self.line(&format!("{iteration}/{iterations} {}", self.figure.borrow()));
         }
     }
+
+    fn resumed(&self) -> Option<Checkpoint> {
+        self.resumed.take()
+    }
+
+    fn checkpoint(&self, iteration: u64, state: &mut dyn FnMut() -> Result<State>) -> Result<()> {
+        self.finishes_steps.set(!self.stops_within_steps.get());
+        let stop = self.stop_if_asked();
+        if let Some(checkpoints) = self.checkpoints.as_ref().filter(|each| stop.is_err() || each.due()) {
+            // The lines of the iterations before are part of what is kept.
+            self.failure.take().map_or(Ok(()), Err)?;
+            self.journal.sync()?;
+            checkpoints.write(&Checkpoint { iteration, state: state()? })?;
+        }
+        stop
+    }
+
+    fn stop_if_asked(&self) -> Result<()> {
+        self.journal.interruption.check()
+    }
+}
+
+impl Drop for StageLog<'_> {
+    /// A stage that stopped leaves no bar.
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
 }
 
 impl Recorder for StageLog<'_> {
@@ -172,6 +257,6 @@ impl Recorder for StageLog<'_> {
     }
 
     fn cancelled(&self) -> bool {
-        false
+        !self.finishes_steps.get() && self.stop_if_asked().is_err()
     }
 }

@@ -1,7 +1,12 @@
 //! The finished stages of a run, each under the sum of everything that determines its outcome. A stage that is asked for
 //! again, by another variant, by the same run resumed or by another run that may use it, is not run again.
 
-use super::{atomic::write_text, journal::Journal};
+use super::{
+    atomic::write_text,
+    checkpoints::{CHECKPOINT, Checkpoint, Checkpoints},
+    journal::Journal,
+    stage::StageLog,
+};
 use guard_sdk::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -10,6 +15,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// The folder of the records in the run directory.
@@ -46,6 +52,8 @@ pub struct Finished {
 pub struct Stages {
     run: PathBuf,
     finished: RefCell<Vec<Finished>>,
+    /// How often a stage that is running leaves a checkpoint.
+    checkpoint_every: Duration,
 }
 
 /// The sum that stands for `inputs`: equal inputs, equal outcome.
@@ -53,14 +61,19 @@ pub fn key(inputs: &Value) -> String {
     blake3::hash(inputs.to_string().as_bytes()).to_hex().to_string()
 }
 
+/// What a stage's files are called by.
+fn short(key: &str) -> &str {
+    &key[..16]
+}
+
 impl Stages {
     /// The records in a run directory, none in a new one, and `others`, which may be used.
     ///
     /// # Errors
     /// If a record cannot be read.
-    pub fn open(run: &Path, others: Vec<Finished>) -> Result<Self> {
+    pub fn open(run: &Path, others: Vec<Finished>, checkpoint_every: Duration) -> Result<Self> {
         let finished = [records(run)?, others].concat();
-        Ok(Self { run: run.to_path_buf(), finished: RefCell::new(finished) })
+        Ok(Self { run: run.to_path_buf(), finished: RefCell::new(finished), checkpoint_every })
     }
 
     /// What other runs have finished.
@@ -81,15 +94,15 @@ impl Stages {
     }
 
     /// The outcome of a stage as `load` reads it from the variant's folder, after `make` has written `files` there (paths
-    /// relative to that folder), unless they are there already.
+    /// relative to that folder), unless they are there already. A stage that was cut goes on at its last checkpoint.
     ///
     /// # Errors
-    /// Those of `make` and `load`, and of the file system.
+    /// Those of `make` and `load`, and of the file system; code [`CANCELLED`](super::CANCELLED) if the run is to stop.
     pub fn outcome<T>(
         &self,
         stage: &Stage,
         journal: &Journal,
-        make: impl FnOnce() -> Result<Vec<PathBuf>>,
+        make: impl FnOnce(&StageLog) -> Result<Vec<PathBuf>>,
         load: impl FnOnce() -> Result<T>,
     ) -> Result<T> {
         match self.find(stage.key, journal) {
@@ -103,12 +116,44 @@ impl Stages {
                 journal.found(stage.variant, stage.name, &whose);
             }
             None => {
-                journal.begin_anew(stage.variant, stage.name)?;
-                let files = make()?;
+                journal.interruption.check()?;
+                let files = self.make(stage, journal, make)?;
                 self.record(stage, files)?;
             }
         }
+        self.checkpoints(stage).clear()?;
         load()
+    }
+
+    fn make(
+        &self,
+        stage: &Stage,
+        journal: &Journal,
+        make: impl FnOnce(&StageLog) -> Result<Vec<PathBuf>>,
+    ) -> Result<Vec<PathBuf>> {
+        let checkpoints = self.checkpoints(stage);
+        let resumed = checkpoints.newest(|warning| journal.warn(warning))?;
+        if let Some(Checkpoint { iteration, .. }) = &resumed {
+            journal.found(stage.variant, stage.name, &format!("goes on at iteration {iteration}"));
+        }
+        let log = journal.stage(stage.variant, stage.name);
+        log.begin(resumed.as_ref().map_or(0, |resumed| resumed.iteration))?;
+        make(&log.keeping(checkpoints, resumed)).map_err(|error| match error.code.as_str() {
+            CHECKPOINT => {
+                let folder = self.folder(stage);
+                error.help(format!("delete `{}`, and the stage begins anew", folder.display()))
+            }
+            _ => error,
+        })
+    }
+
+    fn checkpoints(&self, stage: &Stage) -> Checkpoints {
+        Checkpoints::open(self.folder(stage), self.checkpoint_every)
+    }
+
+    /// Of its checkpoints.
+    fn folder(&self, stage: &Stage) -> PathBuf {
+        self.run.join(FOLDER).join(short(stage.key))
     }
 
     /// The record of `key`, if its files are as they were.
@@ -164,7 +209,7 @@ impl Stages {
             folder: stage.folder.strip_prefix(&self.run).unwrap_or(stage.folder).to_path_buf(),
             files: sums.collect::<Result<_>>()?,
         };
-        let path = self.run.join(FOLDER).join(format!("{}.json", &stage.key[..16]));
+        let path = self.run.join(FOLDER).join(format!("{}.json", short(stage.key)));
         write_text(&path, &(serde_json::to_string_pretty(&record)? + "\n"))?;
         self.finished.borrow_mut().push(record);
         Ok(())
@@ -219,7 +264,7 @@ mod tests {
         let read = stages.outcome(
             &stage,
             &Journal::without_file(Display::Quiet),
-            || {
+            |_| {
                 made = true;
                 write_text(&file, text)?;
                 Ok(vec!["x.txt".into()])
@@ -233,23 +278,24 @@ mod tests {
     fn what_is_finished_is_not_run_again_by_this_run_or_the_next() {
         let directory = tempfile::tempdir().unwrap();
         let (one, other) = (key(&serde_json::json!([1])), key(&serde_json::json!([2])));
-        let stages = Stages::open(directory.path(), Vec::new()).unwrap();
+        let stages = Stages::open(directory.path(), Vec::new(), Duration::ZERO).unwrap();
         assert_eq!(run(&stages, "a", &one, "first"), ("first".into(), true));
         assert_eq!(run(&stages, "b", &one, "never"), ("first".into(), false));
         assert_eq!(run(&stages, "c", &other, "other"), ("other".into(), true));
-        let stages = Stages::open(directory.path(), Vec::new()).unwrap();
+        let stages = Stages::open(directory.path(), Vec::new(), Duration::ZERO).unwrap();
         assert_eq!(run(&stages, "a", &one, "never"), ("first".into(), false));
     }
 
     #[test]
     fn what_was_damaged_or_lost_is_run_again() {
         let directory = tempfile::tempdir().unwrap();
-        let (one, stages) = (key(&serde_json::json!(1)), Stages::open(directory.path(), Vec::new()).unwrap());
+        let (one, stages) =
+            (key(&serde_json::json!(1)), Stages::open(directory.path(), Vec::new(), Duration::ZERO).unwrap());
         run(&stages, "a", &one, "first");
         fs::write(directory.path().join("a/x.txt"), "damaged").unwrap();
         assert_eq!(run(&stages, "a", &one, "second"), ("second".into(), true));
         fs::remove_file(directory.path().join("a/x.txt")).unwrap();
-        let stages = Stages::open(directory.path(), Vec::new()).unwrap();
+        let stages = Stages::open(directory.path(), Vec::new(), Duration::ZERO).unwrap();
         assert_eq!(run(&stages, "a", &one, "third"), ("third".into(), true));
     }
 }

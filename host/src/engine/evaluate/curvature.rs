@@ -27,6 +27,7 @@ impl Evaluator<'_> {
             (0..wanted).map(|index| (index * self.split.len() / wanted) as i64).collect();
         let mut found = Vec::with_capacity(wanted);
         for part in positions.chunks(self.batch_size) {
+            self.observer.stop_if_asked()?;
             let part = self.split.batch(part, &View::plain())?.to_device(context.device);
             found.extend(Vec::<f32>::try_from(self.largest(&part, context)?.to_kind(Kind::Float))?);
         }

@@ -13,7 +13,17 @@ pub struct Member {
     pub correct: u64,
 }
 
-/// Adds up what the members leave of every batch, and passes everything else on.
+/// Adds what the members left of a batch to what they left of those before.
+pub(super) fn add(members: &mut Vec<Member>, batch: Vec<Member>) {
+    for Member { name, correct } in batch {
+        match members.iter_mut().find(|known| known.name == name) {
+            Some(known) => known.correct += correct,
+            None => members.push(Member { name, correct }),
+        }
+    }
+}
+
+/// Takes what the members leave of a batch, and passes everything else on.
 pub(super) struct MemberRecorder<'a> {
     inner: &'a dyn Recorder,
     /// What the names of the attack's own metrics begin with.

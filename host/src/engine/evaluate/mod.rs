@@ -18,16 +18,20 @@ pub use probes::PROBE_ATTACKS;
 pub use record::arrays;
 pub use surrogates::Surrogates;
 
-use self::{members::MemberRecorder, surrogates::Watched};
+use self::{
+    members::{MemberRecorder, add},
+    surrogates::Watched,
+};
+use super::parts::{Parts, load_method, save_method};
 use crate::{
     data::{Loaded, Split, View},
     plugin::{Context, Hosted, limit, verify},
     recipe::AttackUse,
-    run::Observer,
+    run::{CANCELLED, Checkpoint, Observer},
 };
 use guard_sdk::{
-    Batch, Budget, Device, Error, Guarantee, Kind, Network, Result, Tensor, abi::calls::AttackInstance,
-    attack::Knowledge, batch::per_image, network::NetworkBackend,
+    Batch, Budget, Device, Error, Guarantee, Kind, Network, Result, State, Tensor,
+    abi::calls::AttackInstance, attack::Knowledge, batch::per_image, network::NetworkBackend,
 };
 use serde_json::Value;
 use std::time::Instant;
@@ -181,6 +185,31 @@ struct Attacked {
     sizes: Vec<f32>,
 }
 
+/// Where one attack's iterations lie among all, and where the evaluation goes on.
+struct Part {
+    /// Of each attack.
+    batches: u64,
+    total: u64,
+    begin: u64,
+    from: u64,
+}
+
+impl Part {
+    fn is_done(&self) -> bool {
+        self.from >= self.begin + self.batches
+    }
+}
+
+/// What was found so far, and what the attack that is at work remembers.
+fn save(found: &Evaluation, attack: &mut EvaluationAttack, context: &Context) -> Result<State> {
+    let parts = Parts::default().with("found", found.save()?);
+    Ok(parts.with("attack", save_method(&mut attack.attack, context)?).into())
+}
+
+fn remembers_nothing(attack: &mut EvaluationAttack, context: &Context) -> bool {
+    attack.attack.save_all(context).is_ok_and(|states| states.iter().all(State::is_empty))
+}
+
 impl Evaluator<'_> {
     /// Clean accuracy, accuracy under each attack within each budget, and what makes the numbers doubtful.
     ///
@@ -188,22 +217,48 @@ impl Evaluator<'_> {
     /// If the images do not fit the network; those of the attacks; code `attack-invalid` for images that [`verify`]
     /// refuses.
     pub fn run(&self, attacks: &[AttackUse], budgets: &[Budget], context: &Context) -> Result<Evaluation> {
-        let begun = Instant::now();
-        let clean = self.clean(context)?;
-        let clean_seconds = begun.elapsed().as_secs_f64();
-        let threats = budgets
+        let (from, mut found, mut cut) = match self.observer.resumed() {
+            Some(Checkpoint { iteration, state }) => {
+                let mut parts = Parts::try_from(state)?;
+                (iteration, Evaluation::of_state(parts.take("found")?)?, parts.take_if_any("attack"))
+            }
+            None => (0, self.clean(context)?, None),
+        };
+        let attackable: Vec<i64> = found
+            .clean
             .iter()
-            .map(|budget| {
-                let mut attacks = self.attacks(attacks, context)?;
-                self.robust(&clean, &mut attacks, budget, context)
-            })
-            .collect::<Result<_>>()?;
-        let curvature = self.curvature(context)?;
-        let mut evaluation = Evaluation { clean, clean_seconds, threats, curvature, flags: Vec::new() };
-        evaluation.flags = flags::of_options(attacks, context.plugins)?;
-        evaluation.flags.extend(flags::of_results(&evaluation, 1.0 / self.classes() as f64));
-        evaluation.flags.extend(self.probe(&evaluation, attacks, context)?);
-        Ok(evaluation)
+            .zip(0..)
+            .filter_map(|(correct, position)| correct.then_some(position))
+            .collect();
+        let batches = attackable.len().div_ceil(self.batch_size) as u64;
+        let mut part =
+            Part { batches, total: batches * (attacks.len() * budgets.len()) as u64, begin: 0, from };
+        for (number, budget) in budgets.iter().enumerate() {
+            if found.threats.len() == number {
+                found.threats.push(UnderThreat { budget: *budget, attacks: Vec::new() });
+            }
+            for (place, attack) in self.attacks(attacks, context)?.iter_mut().enumerate() {
+                let begun = found.threats[number].attacks.len() > place;
+                if !(begun && part.is_done()) {
+                    if !begun {
+                        let result = self.nothing(attack, context)?;
+                        found.threats[number].attacks.push(result);
+                    } else if let Some(state) = cut.take() {
+                        load_method(&mut attack.attack, context, state)?;
+                    }
+                    self.robust(&mut found, attack, &attackable, &part, context)?;
+                }
+                part.begin += batches;
+            }
+        }
+        self.observer.iteration(part.total, part.total);
+        self.observer
+            .checkpoint(part.total, &mut || Ok(Parts::default().with("found", found.save()?).into()))?;
+        found.curvature = self.curvature(context)?;
+        found.flags = flags::of_options(attacks, context.plugins)?;
+        found.flags.extend(flags::of_results(&found, 1.0 / self.classes() as f64));
+        found.flags.extend(self.probe(&found, attacks, context)?);
+        Ok(found)
     }
 
     /// Makes the attacks of a recipe.
@@ -218,65 +273,78 @@ impl Evaluator<'_> {
         uses.iter().map(make).collect()
     }
 
-    /// Which examples the network classifies rightly.
-    fn clean(&self, context: &Context) -> Result<Correct> {
-        let mut correct = Vec::with_capacity(self.split.len());
+    /// Which examples the network classifies rightly, and nothing else yet.
+    fn clean(&self, context: &Context) -> Result<Evaluation> {
+        let (begun, mut clean) = (Instant::now(), Vec::with_capacity(self.split.len()));
         for batch in self.split.in_order(self.batch_size) {
+            self.observer.stop_if_asked()?;
             let Loaded { images, labels, .. } = batch?.to_device(context.device);
-            correct.extend(self.right(&images, &labels)?);
+            clean.extend(self.right(&images, &labels)?);
         }
-        Ok(correct)
+        let clean_seconds = begun.elapsed().as_secs_f64();
+        Ok(Evaluation { clean, clean_seconds, ..Evaluation::default() })
     }
 
-    /// Runs each attack on the examples that are right without it.
+    /// The result of an attack before its first batch.
+    fn nothing(&self, attack: &mut EvaluationAttack, context: &Context) -> Result<AttackResult> {
+        let mut info = attack.attack.info(context)?;
+        if attack.on_itself {
+            (info.knowledge, info.caveat) = (Knowledge::WhiteBox, Some(ON_ITSELF.into()));
+        }
+        Ok(AttackResult {
+            name: attack.name.clone(),
+            correct: vec![false; self.split.len()],
+            sizes: vec![0.0; self.split.len()],
+            minimum_norm: info.guarantee == Guarantee::MinimumNorm,
+            knowledge: info.knowledge,
+            caveat: info.caveat,
+            members: Vec::new(),
+            seconds: 0.0,
+        })
+    }
+
+    /// Runs an attack on the examples that are right without it; the result is the last one in `found`.
     fn robust(
         &self,
-        clean: &Correct,
-        attacks: &mut [EvaluationAttack],
-        budget: &Budget,
+        found: &mut Evaluation,
+        attack: &mut EvaluationAttack,
+        attackable: &[i64],
+        part: &Part,
         context: &Context,
-    ) -> Result<UnderThreat> {
-        let attackable: Vec<i64> =
-            clean.iter().zip(0..).filter_map(|(correct, position)| correct.then_some(position)).collect();
-        let batches = attackable.len().div_ceil(self.batch_size) as u64;
-        let total = batches * attacks.len() as u64;
-        let mut results = Vec::new();
-        for (number, attack) in attacks.iter_mut().enumerate() {
-            let mut info = attack.attack.info(context)?;
-            if attack.on_itself {
-                (info.knowledge, info.caveat) = (Knowledge::WhiteBox, Some(ON_ITSELF.into()));
-            }
-            let mut result = AttackResult {
-                name: attack.name.clone(),
-                correct: vec![false; clean.len()],
-                sizes: vec![0.0; clean.len()],
-                minimum_norm: info.guarantee == Guarantee::MinimumNorm,
-                knowledge: info.knowledge,
-                caveat: info.caveat,
-                members: Vec::new(),
-                seconds: 0.0,
-            };
+    ) -> Result<()> {
+        let Some(budget) = found.threats.last().map(|threat| threat.budget) else { return Ok(()) };
+        let first = part.from.max(part.begin);
+        let lists = attackable.chunks(self.batch_size).skip((first - part.begin) as usize);
+        let batches = self.split.batches(lists.map(<[i64]>::to_vec).collect(), View::plain());
+        for (iteration, batch) in (first..).zip(batches) {
             let begun = Instant::now();
+            self.observer.iteration(iteration, part.total);
+            self.observer.checkpoint(iteration, &mut || save(found, attack, context))?;
             let recorder = MemberRecorder::new(context.recorder, &attack.name);
-            let context = &Context { recorder: &recorder, ..*context };
-            let lists = attackable.chunks(self.batch_size).map(<[i64]>::to_vec).collect();
-            for (index, batch) in self.split.batches(lists, View::plain()).enumerate() {
-                self.observer.iteration(number as u64 * batches + index as u64, total);
-                let batch = batch?.to_device(context.device);
-                let Attacked { images, correct, sizes } = self.attacked(attack, &batch, budget, context)?;
-                if let Some(keep) = self.keep {
-                    keep.adversarial(budget, &attack.name, &batch, &images)?;
+            let batch = batch?.to_device(context.device);
+            let watched = Context { recorder: &recorder, ..*context };
+            let Attacked { images, correct, sizes } = match self.attacked(attack, &batch, &budget, &watched) {
+                // What a method remembers of an attack that was cut short is no place to go on from.
+                Err(error) if error.code == CANCELLED && remembers_nothing(attack, context) => {
+                    self.observer.checkpoint(iteration, &mut || save(found, attack, context))?;
+                    return Err(error);
                 }
-                for ((id, correct), size) in batch.ids.iter().zip(correct).zip(sizes) {
-                    result.correct[*id as usize] = correct;
-                    result.sizes[*id as usize] = size;
-                }
+                attacked => attacked?,
+            };
+            if let Some(keep) = self.keep {
+                keep.adversarial(&budget, &attack.name, &batch, &images)?;
             }
-            result.members = recorder.members();
-            result.seconds = begun.elapsed().as_secs_f64();
-            results.push(result);
+            let Some(result) = found.threats.last_mut().and_then(|threat| threat.attacks.last_mut()) else {
+                continue;
+            };
+            for ((id, correct), size) in batch.ids.iter().zip(correct).zip(sizes) {
+                result.correct[*id as usize] = correct;
+                result.sizes[*id as usize] = size;
+            }
+            add(&mut result.members, recorder.members());
+            result.seconds += begun.elapsed().as_secs_f64();
         }
-        Ok(UnderThreat { budget: *budget, attacks: results })
+        Ok(())
     }
 
     /// Which of the examples the network classifies rightly under the attack, and how far each was moved.
@@ -294,6 +362,9 @@ impl Evaluator<'_> {
         };
         let adversarial = attack.perturb(context, &Network::lend(&self.network), &batch, budget);
         let adversarial = adversarial.map_err(|error| named(attack.who(), error))?.detach();
+        if context.recorder.cancelled() {
+            return Err(Error::with_code(CANCELLED, "the attack was cut short"));
+        }
         let guarantee = attack.info(context)?.guarantee;
         let sizes =
             verify(&adversarial, images, budget, guarantee).map_err(|error| named(attack.who(), error))?;

@@ -2,8 +2,11 @@
 //! JSON.
 
 use super::{AttackResult, Correct, Evaluation, Flag, Member, UnderThreat};
-use crate::run::{write_atomically, write_text};
-use guard_sdk::{Budget, Error, Norm, Result, Tensor, attack::Knowledge};
+use crate::{
+    engine::parts::{misfit, of_tensors},
+    run::{write_atomically, write_text},
+};
+use guard_sdk::{Budget, Error, Norm, Result, State, Tensor, attack::Knowledge};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
@@ -72,6 +75,33 @@ impl Evaluation {
         write_atomically(&folder.join(&tensors), |aside| {
             Ok(Tensor::write_safetensors(&arrays(self), aside)?)
         })?;
+        write_text(&folder.join(&record), &(serde_json::to_string_pretty(&self.record())? + "\n"))?;
+        Ok([tensors, record])
+    }
+
+    /// Reads what [`write`](Self::write) wrote.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is not whole.
+    pub fn read(folder: &Path, name: &str) -> Result<Self> {
+        let [tensors, record] = files(name).map(|file| folder.join(file));
+        let text = fs::read_to_string(&record).map_err(|error| unreadable(&record, &error))?;
+        let found = serde_json::from_str(&text).map_err(|error| unreadable(&record, &error))?;
+        let arrays = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, &error))?;
+        Self::of(found, arrays).map_err(|error| unreadable(&tensors, &error))
+    }
+
+    /// The same as the state of an evaluation that is not yet done.
+    pub(super) fn save(&self) -> Result<State> {
+        Ok(State { json: serde_json::to_value(self.record())?, ..of_tensors(arrays(self)) })
+    }
+
+    /// What [`save`](Self::save) saved.
+    pub(super) fn of_state(State { json, tensors, .. }: State) -> Result<Self> {
+        Self::of(serde_json::from_value(json).map_err(misfit)?, tensors).map_err(misfit)
+    }
+
+    fn record(&self) -> Record {
         let attack = |attack: &AttackResult| AttackRecord {
             name: attack.name.clone(),
             minimum_norm: attack.minimum_norm,
@@ -86,26 +116,16 @@ impl Evaluation {
             attacks: threat.attacks.iter().map(attack).collect(),
         };
         let threats = self.threats.iter().map(threat).collect();
-        let found = Record {
+        Record {
             clean_seconds: self.clean_seconds,
             threats,
             curvature: self.curvature.clone(),
             flags: self.flags.clone(),
-        };
-        write_text(&folder.join(&record), &(serde_json::to_string_pretty(&found)? + "\n"))?;
-        Ok([tensors, record])
+        }
     }
 
-    /// Reads what [`write`](Self::write) wrote.
-    ///
-    /// # Errors
-    /// If a file cannot be read or is not whole.
-    pub fn read(folder: &Path, name: &str) -> Result<Self> {
-        let [tensors, record] = files(name).map(|file| folder.join(file));
-        let text = fs::read_to_string(&record).map_err(|error| unreadable(&record, &error))?;
-        let found: Record = serde_json::from_str(&text).map_err(|error| unreadable(&record, &error))?;
-        let read = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, &error))?;
-        let arrays = Arrays { tensors: read.into_iter().collect(), path: &tensors };
+    fn of(record: Record, arrays: Vec<(String, Tensor)>) -> Result<Self> {
+        let arrays = Arrays(arrays.into_iter().collect());
         let threat = |ThreatRecord { norm, epsilon, attacks }: ThreatRecord| {
             let budget = Budget { norm, epsilon };
             let attack = |attack: AttackRecord| {
@@ -125,10 +145,10 @@ impl Evaluation {
         };
         Ok(Self {
             clean: arrays.flags("clean")?,
-            clean_seconds: found.clean_seconds,
-            threats: found.threats.into_iter().map(threat).collect::<Result<_>>()?,
-            curvature: found.curvature,
-            flags: found.flags,
+            clean_seconds: record.clean_seconds,
+            threats: record.threats.into_iter().map(threat).collect::<Result<_>>()?,
+            curvature: record.curvature,
+            flags: record.flags,
         })
     }
 }
@@ -141,14 +161,11 @@ fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
     Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
 }
 
-struct Arrays<'a> {
-    tensors: HashMap<String, Tensor>,
-    path: &'a Path,
-}
+struct Arrays(HashMap<String, Tensor>);
 
-impl Arrays<'_> {
+impl Arrays {
     fn get(&self, name: &str) -> Result<&Tensor> {
-        self.tensors.get(name).ok_or_else(|| unreadable(self.path, &format!("it has no `{name}`")))
+        self.0.get(name).ok_or_else(|| Error::new(format!("it has no `{name}`")))
     }
 
     fn flags(&self, name: &str) -> Result<Correct> {

@@ -60,11 +60,15 @@ impl Model {
     /// # Errors
     /// If the file cannot be written, or its extension is unknown.
     pub fn save(&self, path: &Path) -> Result<()> {
+        write_tensors(path, &self.named_tensors())
+    }
+
+    /// All tensors under their names, detached: who writes into them changes the network.
+    pub fn named_tensors(&self) -> Vec<(String, Tensor)> {
         let names = self.program().parameters.iter().map(|p| &p.name);
         let names = names.chain(self.program().buffers.iter().map(|b| &b.name));
         let tensors = self.parameters().iter().chain(self.buffers());
-        let named: Vec<_> = names.cloned().zip(tensors.map(Tensor::detach)).collect();
-        write_tensors(path, &named)
+        names.cloned().zip(tensors.map(Tensor::detach)).collect()
     }
 }
 

@@ -1,0 +1,277 @@
+//! Checkpoints of a stage that is running: what it needs to go on and end with the same bits.
+//!
+//! | file in `stages/<key>/` | what |
+//! |---|---|
+//! | `<iteration>.safetensors` | the state's tensors |
+//! | `<iteration>.json` | the rest of the state, and the BLAKE3 sum of all of it |
+//!
+//! Each is written aside, fsynced and renamed, the JSON last: where it is, the checkpoint is whole. The newest two are kept.
+
+use super::atomic::{write_atomically, write_text};
+use guard_sdk::{Device, Error, Result, State, Tensor};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use std::{
+    cell::Cell,
+    fs,
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+/// How many are kept: the older one in case the newer one is damaged.
+const KEPT: usize = 2;
+
+/// Where writing takes long, checkpoints are so much rarer that it takes at most this part of the time.
+const SHARE: u32 = 20;
+
+/// The code of errors that say that a checkpoint is not one of the stage that is to go on there.
+pub const CHECKPOINT: &str = "checkpoint";
+
+/// A stage between two iterations.
+pub struct Checkpoint {
+    /// The iteration that comes next.
+    pub iteration: u64,
+    /// What the stage needs to go on there.
+    pub state: State,
+}
+
+/// The checkpoints of one stage.
+pub struct Checkpoints {
+    folder: PathBuf,
+    /// How often one is taken; 0 for after every iteration.
+    every: Duration,
+    taken: Cell<Instant>,
+    /// How long writing the last one took.
+    cost: Cell<Duration>,
+}
+
+/// `<iteration>.json`.
+#[derive(Serialize, Deserialize)]
+struct Record {
+    version: u32,
+    json: Value,
+    blake3: String,
+}
+
+impl Checkpoints {
+    /// Those in `folder`, none if it is not there; the next one is due after `every`.
+    pub fn open(folder: PathBuf, every: Duration) -> Self {
+        Self { folder, every, taken: Cell::new(Instant::now()), cost: Cell::default() }
+    }
+
+    /// The newest one that is not damaged, if there is one; `warn` is told of those that are, which are removed.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn newest(&self, warn: impl Fn(&str)) -> Result<Option<Checkpoint>> {
+        for iteration in self.iterations()?.into_iter().rev() {
+            match self.read(iteration) {
+                Ok(state) => return Ok(Some(Checkpoint { iteration, state })),
+                Err(error) => {
+                    warn(&format!("{error}: the checkpoint is passed over"));
+                    self.remove(iteration)?;
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether it is time for another one.
+    pub fn due(&self) -> bool {
+        let rarer = if self.every.is_zero() { self.every } else { self.every.max(self.cost.get() * SHARE) };
+        self.taken.get().elapsed() >= rarer
+    }
+
+    /// Writes one, and removes those that are no longer needed.
+    ///
+    /// # Errors
+    /// If the file system refuses; those that were there are then as they were.
+    pub fn write(&self, checkpoint: &Checkpoint) -> Result<()> {
+        let (begun, Checkpoint { iteration, state }) = (Instant::now(), checkpoint);
+        let [tensors, record] = self.files(*iteration);
+        let on_cpu = |(name, tensor): &(String, Tensor)| {
+            (name.clone(), tensor.detach().to_device(Device::Cpu).contiguous())
+        };
+        let named: Vec<_> = state.tensors.iter().map(on_cpu).collect();
+        write_atomically(&tensors, |aside| Ok(Tensor::write_safetensors(&named, aside)?))?;
+        let blake3 = sum(&tensors, state.version, &state.json)?;
+        let written = Record { version: state.version, json: state.json.clone(), blake3 };
+        write_text(&record, &(serde_json::to_string(&written)? + "\n"))?;
+        for old in self.iterations()?.into_iter().rev().skip(KEPT) {
+            self.remove(old)?;
+        }
+        self.cost.set(begun.elapsed());
+        self.taken.set(Instant::now());
+        Ok(())
+    }
+
+    /// Removes all of them.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn clear(&self) -> Result<()> {
+        gone(&self.folder, fs::remove_dir_all(&self.folder))
+    }
+
+    fn read(&self, iteration: u64) -> Result<State> {
+        let [tensors, record] = self.files(iteration);
+        let text = fs::read_to_string(&record).map_err(|error| refused(&record, &error))?;
+        let Record { version, json, blake3 } =
+            serde_json::from_str(&text).map_err(|error| refused(&record, &error))?;
+        if sum(&tensors, version, &json)? != blake3 {
+            return Err(refused(&tensors, &"it is not what was written"));
+        }
+        let tensors = Tensor::read_safetensors(&tensors).map_err(|error| refused(&tensors, &error))?;
+        Ok(State { version, json, tensors })
+    }
+
+    /// The JSON goes first: without it there is no checkpoint.
+    fn remove(&self, iteration: u64) -> Result<()> {
+        let [tensors, record] = self.files(iteration);
+        [record, tensors].iter().try_for_each(|path| gone(path, fs::remove_file(path)))
+    }
+
+    /// Those that there are, oldest first.
+    fn iterations(&self) -> Result<Vec<u64>> {
+        if !self.folder.is_dir() {
+            return Ok(Vec::new());
+        }
+        let entries = fs::read_dir(&self.folder).map_err(|error| refused(&self.folder, &error))?;
+        let iteration = |path: &Path| {
+            let json = path.extension().is_some_and(|extension| extension == "json");
+            path.file_stem().filter(|_| json)?.to_str()?.parse().ok()
+        };
+        let mut found: Vec<u64> = entries.flatten().filter_map(|entry| iteration(&entry.path())).collect();
+        found.sort_unstable();
+        Ok(found)
+    }
+
+    fn files(&self, iteration: u64) -> [PathBuf; 2] {
+        ["safetensors", "json"].map(|extension| self.folder.join(format!("{iteration}.{extension}")))
+    }
+}
+
+/// BLAKE3 of a state whose tensors are in a file.
+fn sum(tensors: &Path, version: u32, json: &Value) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    let read = fs::File::open(tensors).and_then(|file| hasher.update_reader(file).map(drop));
+    read.map_err(|error| refused(tensors, &error))?;
+    hasher.update(format!("{version}{json}").as_bytes());
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// What was to be removed may not have been there.
+fn gone(path: &Path, removed: std::io::Result<()>) -> Result<()> {
+    match removed {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::with_code("file", format!("`{}` cannot be removed: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn refused(path: &Path, error: &dyn std::fmt::Display) -> Error {
+    Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::RefCell;
+
+    fn checkpoints(folder: &Path) -> Checkpoints {
+        Checkpoints::open(folder.join("stage"), Duration::ZERO)
+    }
+
+    fn write(checkpoints: &Checkpoints, iteration: u64) {
+        let tensors = vec![("x".to_string(), Tensor::from_slice(&[iteration as f32, 0.1]).reshape([2, 1]))];
+        let state = State { version: 1, json: serde_json::json!({ "loss": 0.1 + 0.2 }), tensors };
+        checkpoints.write(&Checkpoint { iteration, state }).unwrap();
+    }
+
+    /// The newest one's iteration, which its tensor tells too, and the warnings.
+    fn newest(checkpoints: &Checkpoints) -> (Option<u64>, Vec<String>) {
+        let warnings = RefCell::new(Vec::new());
+        let found = checkpoints.newest(|warning| warnings.borrow_mut().push(warning.to_string())).unwrap();
+        let iteration = found.map(|Checkpoint { iteration, state }| {
+            assert_eq!((state.version, &state.json["loss"]), (1, &serde_json::json!(0.1 + 0.2)));
+            assert_eq!(state.tensors[0].1.double_value(&[0, 0]), iteration as f64);
+            iteration
+        });
+        (iteration, warnings.into_inner())
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let entries = fs::read_dir(folder.join("stage")).unwrap();
+        let mut names: Vec<String> =
+            entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn the_newest_two_are_kept_and_the_newest_comes_back() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = checkpoints(folder.path());
+        assert_eq!(newest(&checkpoints), (None, Vec::new()));
+        [9, 10, 11].into_iter().for_each(|iteration| write(&checkpoints, iteration));
+        assert_eq!(names(folder.path()), ["10.json", "10.safetensors", "11.json", "11.safetensors"]);
+        assert_eq!(newest(&checkpoints), (Some(11), Vec::new()));
+        checkpoints.clear().unwrap();
+        checkpoints.clear().unwrap();
+        assert_eq!(newest(&checkpoints), (None, Vec::new()));
+    }
+
+    #[test]
+    fn damage_anywhere_is_noticed_and_the_older_one_taken() {
+        for file in ["2.safetensors", "2.json"] {
+            let folder = tempfile::tempdir().unwrap();
+            let checkpoints = checkpoints(folder.path());
+            [1, 2].into_iter().for_each(|iteration| write(&checkpoints, iteration));
+            let path = folder.path().join("stage").join(file);
+            let mut bytes = fs::read(&path).unwrap();
+            // A digit of the loss, a bit of the last element.
+            let place = if file == "2.json" { 30 } else { bytes.len() - 1 };
+            bytes[place] ^= 1;
+            fs::write(&path, bytes).unwrap();
+            let (found, warnings) = newest(&checkpoints);
+            assert_eq!(found, Some(1), "{file}");
+            assert!(warnings.len() == 1 && warnings[0].contains("passed over"), "{warnings:?}");
+            assert_eq!(names(folder.path()), ["1.json", "1.safetensors"]);
+        }
+    }
+
+    #[test]
+    fn a_crash_at_any_point_of_a_write_leaves_the_older_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (checkpoints, stage) = (checkpoints(folder.path()), folder.path().join("stage"));
+        write(&checkpoints, 1);
+        // Within the first file, between write and rename: what is aside has the name that it was to get.
+        let aside = stage.join(".partial-x");
+        fs::create_dir(&aside).unwrap();
+        fs::write(aside.join("2.safetensors"), "half").unwrap();
+        assert_eq!(newest(&checkpoints), (Some(1), Vec::new()));
+        // Between the files.
+        fs::rename(aside.join("2.safetensors"), stage.join("2.safetensors")).unwrap();
+        assert_eq!(newest(&checkpoints), (Some(1), Vec::new()));
+        // Between write and rename of the second.
+        fs::write(aside.join("2.json"), "{}").unwrap();
+        assert_eq!(newest(&checkpoints), (Some(1), Vec::new()));
+        write(&checkpoints, 2);
+        assert_eq!(newest(&checkpoints), (Some(2), Vec::new()));
+    }
+
+    #[test]
+    fn a_write_that_fails_leaves_those_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = checkpoints(folder.path());
+        write(&checkpoints, 1);
+        // A folder where the file is to go, as anything else that lets no rename through.
+        fs::create_dir(folder.path().join("stage/2.json")).unwrap();
+        let state = State { version: 1, json: Value::Null, tensors: Vec::new() };
+        let error = checkpoints.write(&Checkpoint { iteration: 2, state }).unwrap_err();
+        assert!(error.message.contains("2.json` cannot be written"), "{error}");
+        fs::remove_dir(folder.path().join("stage/2.json")).unwrap();
+        assert_eq!(newest(&checkpoints), (Some(1), Vec::new()));
+    }
+}
