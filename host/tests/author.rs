@@ -33,7 +33,9 @@ fn cargo(folder: &Path, arguments: &[&str]) -> Output {
     for variable in ["LIBTORCH", "LIBTORCH_LIB", "LD_LIBRARY_PATH", "CARGO_MANIFEST_DIR", "RUSTFLAGS"] {
         cargo.env_remove(variable);
     }
-    cargo.args(arguments).current_dir(folder).env("CARGO_TARGET_DIR", target()).output().unwrap()
+    // What is compiled is looked at, and not how fast it is.
+    cargo.env("CARGO_PROFILE_RELEASE_OPT_LEVEL", "0").env("CARGO_TARGET_DIR", target());
+    cargo.args(arguments).current_dir(folder).output().unwrap()
 }
 
 /// Lets the crate in `folder` use the SDK of the one in `first`, which is the same, so that it is compiled once.
