@@ -36,7 +36,7 @@ pub(super) fn attack(session: Session, arguments: &AttackArguments) -> Result<()
     let Some(folder) = &arguments.out else { return arguments.evaluate.run(session, None) };
     // Told before the attacks run, not after.
     std::fs::create_dir_all(folder).map_err(|error| {
-        Failure::usage(&format!("`{}` cannot be made: {error}", folder.display()))
+        Failure::usage(format!("`{}` cannot be made: {error}", folder.display()))
             .help("name another folder with `--out`")
     })?;
     let keeper = Keeper::default();
