@@ -16,9 +16,6 @@ use std::{collections::HashMap, error::Error, path::Path, time::Instant};
 
 /// Examples in a call of an attack.
 const BATCH: usize = 64;
-/// A decision that is right by no more than this, in logits, is a tie and counts as wrong: minimum-norm attacks end on the
-/// decision boundary, where rounding decides.
-const TIE: f64 = 1e-5;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -54,10 +51,7 @@ fn count(flags: &Tensor) -> i64 {
 }
 
 fn right(model: &Model, images: &Tensor, labels: &Tensor) -> Result<Tensor, Box<dyn Error>> {
-    let (logits, own) = (model.eval_logits(images)?, labels.unsqueeze(1));
-    let others = logits.scatter_value(1, &own, f64::NEG_INFINITY).amax([1].as_slice(), false);
-    let margin = logits.gather(1, &own, false).squeeze_dim(1) - others;
-    Ok(margin.gt(TIE).to_kind(Kind::Uint8))
+    Ok(model.eval_logits(images)?.argmax(-1, false).eq_tensor(labels).to_kind(Kind::Uint8))
 }
 
 /// What stays right under the attack; a perturbation beyond the budget does not count.

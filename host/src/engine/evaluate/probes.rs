@@ -1,11 +1,7 @@
 //! Short attacks of the host's own, on a part of the images, that show whether the recipe's attacks and the network can be
 //! trusted (Carlini et al. 2019, arXiv 1902.06705; Croce et al. 2022, arXiv 2202.13711).
 
-use super::{
-    Attacked, Evaluation, Evaluator, Flag, UnderThreat, count,
-    flags::{POINT, TIES, tolerance},
-    rounded,
-};
+use super::{Attacked, Evaluation, Evaluator, Flag, UnderThreat, count, rounded};
 use crate::{
     data::{Loaded, View},
     plugin::Context,
@@ -23,6 +19,10 @@ use serde_json::{Value, json};
 pub const PROBE_ATTACKS: [&str; 4] =
     ["guard.attacks/noise", "guard.attacks/fgsm", "guard.attacks/apgd", "guard.attacks/square"];
 
+/// Differences of so many examples are noise, whatever the share.
+const TIES: usize = 1;
+/// The share of examples whose gradient may vanish, or by which doubled steps may change a number.
+const POINT: f64 = 0.01;
 /// The share of pixels that rounding may move when a batch is split: the signs of small gradients flip.
 const MOVED: f64 = 0.25;
 
@@ -125,7 +125,7 @@ impl Probe<'_> {
         let percent = |count: usize| 100.0 * count as f64 / all as f64;
         if let Some(noise) = self.with("noise", json!({}))?
             && noise <= left + self.tolerance()
-            && noise + TIES < all
+            && noise < all
         {
             let message = format!(
                 "uniform noise leaves {:.1} % of {all} images at ε = {epsilon}, the recipe's attacks {:.1} %",
@@ -276,6 +276,6 @@ impl Probe<'_> {
     }
 
     fn tolerance(&self) -> usize {
-        tolerance(self.len())
+        TIES.max((POINT * self.len() as f64) as usize)
     }
 }
