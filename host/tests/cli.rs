@@ -335,3 +335,20 @@ fn the_readmes_table_is_that_of_the_built_in_recipe() {
         assert!(shown, "the README lacks a row like `{line}`");
     }
 }
+
+#[test]
+fn without_attacks_nothing_is_said_of_robustness() {
+    let here = Here::new();
+    let sets = [
+        "--quiet",
+        "--variant",
+        "SRe2L",
+        "--set",
+        "evaluate.attacks=[]",
+        "--set",
+        "evaluate.curvature_images=20",
+    ];
+    let table = here.succeeds(&quick(&sets));
+    assert!(!table.contains("robust") && !table.contains("ε ="), "{table}");
+    assert!(table.contains("|   curvature |"), "{table}");
+}

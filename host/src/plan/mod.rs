@@ -448,8 +448,10 @@ impl Checker<'_> {
         })
     }
 
+    /// None without attacks: what nobody attacked is not robust within any.
     fn budgets(&self) -> Vec<Budget> {
-        let threat = self.variant.recipe.evaluate.threat.as_ref();
+        let evaluate = &self.variant.recipe.evaluate;
+        let threat = evaluate.threat.as_ref().filter(|_| !evaluate.attacks.is_empty());
         threat.map_or(Vec::new(), |threat| {
             threat
                 .epsilon

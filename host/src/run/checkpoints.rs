@@ -7,7 +7,10 @@
 //!
 //! Each is written aside, fsynced and renamed, the JSON last: where it is, the checkpoint is whole. The newest two are kept.
 
-use super::atomic::{write_atomically, write_text};
+use super::{
+    atomic::{write_atomically, write_text},
+    read::{hashed, read_json, unreadable},
+};
 use guard_sdk::{Device, Error, Result, State, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -115,13 +118,11 @@ impl Checkpoints {
 
     fn read(&self, iteration: u64) -> Result<State> {
         let [tensors, record] = self.files(iteration);
-        let text = fs::read_to_string(&record).map_err(|error| refused(&record, &error))?;
-        let Record { version, json, blake3 } =
-            serde_json::from_str(&text).map_err(|error| refused(&record, &error))?;
+        let Record { version, json, blake3 } = read_json(&record)?;
         if sum(&tensors, version, &json)? != blake3 {
-            return Err(refused(&tensors, &"it is not what was written"));
+            return Err(unreadable(&tensors, "it is not what was written"));
         }
-        let tensors = Tensor::read_safetensors(&tensors).map_err(|error| refused(&tensors, &error))?;
+        let tensors = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, error))?;
         Ok(State { version, json, tensors })
     }
 
@@ -136,7 +137,7 @@ impl Checkpoints {
         if !self.folder.is_dir() {
             return Ok(Vec::new());
         }
-        let entries = fs::read_dir(&self.folder).map_err(|error| refused(&self.folder, &error))?;
+        let entries = fs::read_dir(&self.folder).map_err(|error| unreadable(&self.folder, error))?;
         let iteration = |path: &Path| {
             let json = path.extension().is_some_and(|extension| extension == "json");
             path.file_stem().filter(|_| json)?.to_str()?.parse().ok()
@@ -153,9 +154,7 @@ impl Checkpoints {
 
 /// BLAKE3 of a state whose tensors are in a file.
 fn sum(tensors: &Path, version: u32, json: &Value) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    let read = fs::File::open(tensors).and_then(|file| hasher.update_reader(file).map(drop));
-    read.map_err(|error| refused(tensors, &error))?;
+    let mut hasher = hashed(tensors)?;
     hasher.update(format!("{version}{json}").as_bytes());
     Ok(hasher.finalize().to_hex().to_string())
 }
@@ -168,10 +167,6 @@ fn gone(path: &Path, removed: std::io::Result<()>) -> Result<()> {
         }
         _ => Ok(()),
     }
-}
-
-fn refused(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
 }
 
 #[cfg(test)]

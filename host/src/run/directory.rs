@@ -1,6 +1,9 @@
 //! `runs/<name>/` and what every run writes there before its first stage.
 
-use super::atomic::{remove_partial, write_text};
+use super::{
+    atomic::{remove_partial, write_text},
+    read::{read_json, read_text},
+};
 use crate::plan::Plan;
 use guard_sdk::{Error, Result, TORCH_VERSION};
 use serde::{Deserialize, Serialize};
@@ -106,18 +109,12 @@ impl RunDirectory {
         }
         let directory = Self::locked(fs::canonicalize(path).unwrap_or(path.to_path_buf()))?;
         remove_partial(&directory.path)?;
-        let read = |name: &str| {
-            let path = directory.path.join(name);
-            fs::read_to_string(&path).map_err(|error| unreadable(&path, &error))
-        };
-        fn parsed<T: serde::de::DeserializeOwned>(folder: &Path, name: &str, text: &str) -> Result<T> {
-            serde_json::from_str(text).map_err(|error| unreadable(&folder.join(name), &error))
-        }
+        let path = |name: &str| directory.path.join(name);
         let begun = Begun {
-            typed: parsed(&directory.path, TYPED, &read(TYPED)?)?,
-            recipe: read(RECIPE)?,
-            plan: parsed(&directory.path, PLAN, &read(PLAN)?)?,
-            environment: parsed(&directory.path, ENVIRONMENT, &read(ENVIRONMENT)?)?,
+            typed: read_json(&path(TYPED))?,
+            recipe: read_text(&path(RECIPE))?,
+            plan: read_json(&path(PLAN))?,
+            environment: read_json(&path(ENVIRONMENT))?,
         };
         Ok((directory, begun))
     }
@@ -223,10 +220,6 @@ fn short(value: &Value) -> String {
         Value::Object(_) => "something".into(),
         single => single.to_string(),
     }
-}
-
-fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
 }
 
 /// Lets `<parent>/latest` point to the run. A convenience: where links are not to be had there is none.

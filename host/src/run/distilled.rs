@@ -3,13 +3,13 @@
 use super::{
     atomic::{write_atomically, write_text},
     png::{sheet, write_png},
+    read::{read_json, unreadable},
 };
 use crate::{data::DataInfo, plan::PluginLock};
-use guard_sdk::{Device, Error, Kind, Result, Tensor};
+use guard_sdk::{Device, Kind, Result, Tensor};
 use serde::Serialize;
 use std::{
     collections::HashMap,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -78,19 +78,14 @@ impl Distilled {
             learned: Vec<(String, f64)>,
         }
         let (tensors, manifest) = (folder.join(TENSORS), folder.join(MANIFEST));
-        let unreadable = |path: &Path, error: &dyn std::fmt::Display| {
-            Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
-        };
-        let text = fs::read_to_string(&manifest).map_err(|error| unreadable(&manifest, &error))?;
-        let Manifest { learned } =
-            serde_json::from_str(&text).map_err(|error| unreadable(&manifest, &error))?;
-        let found = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, &error))?;
+        let Manifest { learned } = read_json(&manifest)?;
+        let found = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, error))?;
         let mut found: HashMap<String, Tensor> = found.into_iter().collect();
         let mut take = |name: &str| found.remove(name).map(|tensor| tensor.to_device(device));
         let (images, labels) = (take("images"), take("labels"));
         let (soft_labels, teacher_logits) = (take("soft_labels"), take("teacher_logits"));
         let (Some(images), Some(labels)) = (images, labels) else {
-            return Err(unreadable(&tensors, &"it has no `images` or no `labels`"));
+            return Err(unreadable(&tensors, "it has no `images` or no `labels`"));
         };
         Ok(Self { images, labels, soft_labels, teacher_logits, learned })
     }

@@ -5,6 +5,7 @@ use super::{
     atomic::write_text,
     checkpoints::{CHECKPOINT, Checkpoint, Checkpoints},
     journal::Journal,
+    read::{hashed, read_json, unreadable},
     stage::StageLog,
 };
 use guard_sdk::{Error, Result};
@@ -222,9 +223,7 @@ fn records(run: &Path) -> Result<Vec<Finished>> {
     if !folder.is_dir() {
         return Ok(Vec::new());
     }
-    let refused = |error: std::io::Error| {
-        Error::with_code("file", format!("`{}` cannot be read: {error}", folder.display()))
-    };
+    let refused = |error: std::io::Error| unreadable(&folder, error);
     let mut found = Vec::new();
     for entry in fs::read_dir(&folder).map_err(refused)? {
         let path = entry.map_err(refused)?.path();
@@ -236,19 +235,11 @@ fn records(run: &Path) -> Result<Vec<Finished>> {
 }
 
 fn read(path: &Path) -> Result<Finished> {
-    let refused = |error: &dyn std::fmt::Display| {
-        Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
-            .help("delete it, and its stage is run again")
-    };
-    let text = fs::read_to_string(path).map_err(|error| refused(&error))?;
-    serde_json::from_str(&text).map_err(|error| refused(&error))
+    read_json(path).map_err(|error| error.help("delete it, and its stage is run again"))
 }
 
 fn sum(path: &Path) -> Result<String> {
-    let mut hasher = blake3::Hasher::new();
-    let read = fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
-    read.map_err(|error| Error::with_code("file", format!("`{}` cannot be read: {error}", path.display())))?;
-    Ok(hasher.finalize().to_hex().to_string())
+    Ok(hashed(path)?.finalize().to_hex().to_string())
 }
 
 #[cfg(test)]

@@ -4,13 +4,12 @@
 use super::{AttackResult, Correct, Evaluation, Flag, Member, UnderThreat};
 use crate::{
     engine::parts::{misfit, of_tensors},
-    run::{write_atomically, write_text},
+    run::{read_json, unreadable, write_atomically, write_text},
 };
 use guard_sdk::{Budget, Error, Norm, Result, State, Tensor, attack::Knowledge};
 use serde::{Deserialize, Serialize};
 use std::{
     collections::HashMap,
-    fs,
     path::{Path, PathBuf},
 };
 
@@ -85,10 +84,9 @@ impl Evaluation {
     /// If a file cannot be read or is not whole.
     pub fn read(folder: &Path, name: &str) -> Result<Self> {
         let [tensors, record] = files(name).map(|file| folder.join(file));
-        let text = fs::read_to_string(&record).map_err(|error| unreadable(&record, &error))?;
-        let found = serde_json::from_str(&text).map_err(|error| unreadable(&record, &error))?;
-        let arrays = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, &error))?;
-        Self::of(found, arrays).map_err(|error| unreadable(&tensors, &error))
+        let found = read_json(&record)?;
+        let arrays = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, error))?;
+        Self::of(found, arrays).map_err(|error| unreadable(&tensors, error))
     }
 
     /// The same as the state of an evaluation that is not yet done.
@@ -155,10 +153,6 @@ impl Evaluation {
 
 fn files(name: &str) -> [PathBuf; 2] {
     ["safetensors", "json"].map(|extension| format!("{name}.{extension}").into())
-}
-
-fn unreadable(path: &Path, error: &dyn std::fmt::Display) -> Error {
-    Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
 }
 
 struct Arrays(HashMap<String, Tensor>);
