@@ -79,7 +79,7 @@ fn trained(examples: &Examples, source: LabelSource, streams: Streams, student: 
         views: Views { images: &examples.images, student, streams },
         labels: &examples.labels,
         classes: 4,
-        source,
+        source: &source,
         temperature: 2.0,
         penalties: &penalties,
         streams: Streams::new(9),
@@ -103,9 +103,9 @@ fn a_student_of_stored_labels_is_that_of_on_line_labels_up_to_their_rounding() {
     student.optimizer =
         serde_json::from_value(json!({ "kind": "sgd", "learning_rate": 0.1, "momentum": 0.0 })).unwrap();
     let run = |source, seed| trained(&examples, source, Streams::new(seed), &student);
-    let replayed = run(LabelSource::Stored(&labels), 3);
-    let online = run(LabelSource::Online(&teacher), 3);
-    let otherwise = run(LabelSource::Online(&teacher), 4);
+    let replayed = run(LabelSource::Stored(labels), 3);
+    let online = run(LabelSource::Online(teacher.frozen()), 3);
+    let otherwise = run(LabelSource::Online(teacher.frozen()), 4);
     let distance = |other: &Tensor| (&replayed - other).abs().max().double_value(&[]);
     assert!(distance(&online) < 1e-4, "{}", distance(&online));
     assert!(
@@ -121,7 +121,7 @@ fn both_terms_of_a_students_loss_have_their_weights() {
     let (examples, teacher) = images_and_teacher();
     let with = |kl_weight: f64, cross_entropy_weight: f64| {
         let student = Student { kl_weight, cross_entropy_weight, ..student() };
-        trained(&examples, LabelSource::Online(&teacher), Streams::new(3), &student)
+        trained(&examples, LabelSource::Online(teacher.frozen()), Streams::new(3), &student)
     };
     let hard = trained(&examples, LabelSource::Hard, Streams::new(3), &student());
     // The cross-entropy alone, whoever asks for it.

@@ -45,7 +45,7 @@ fn a_step_is_the_one_composed_by_hand() {
         views: Views { images: &examples.images, student: &student, streams: Streams::new(1) },
         labels: &examples.labels,
         classes: 4,
-        source: LabelSource::Hard,
+        source: &LabelSource::Hard,
         temperature: 1.0,
         penalties: &TrainingLoss::new(0.0, 0.0, vec![weighted]),
         streams: Streams::new(9),

@@ -16,7 +16,7 @@
 //! | `evaluate` | clean and robust accuracy, and what makes the numbers doubtful |
 //! | `estimate`, `calibrate` | what a run will take, told before it begins |
 //! | `keys` | what determines the outcome of each stage |
-//! | `pipeline` | the stages in order, for every variant, each run once |
+//! | `pipeline`, `results` | the stages in order, for every variant, each run once; what they found |
 
 mod average;
 mod calibrate;
@@ -32,6 +32,7 @@ mod parts;
 mod pipeline;
 mod progress;
 mod relabel;
+mod results;
 mod schedule;
 mod soft_labels;
 mod student;
@@ -48,8 +49,9 @@ pub use evaluate::{
 };
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;
-pub use pipeline::{Pipeline, RunResults, StudentResult, VariantResults};
+pub use pipeline::Pipeline;
 pub use relabel::relabel;
+pub use results::{RunResults, StudentResult, VariantResults};
 pub use schedule::Ramp;
 pub use student::{LabelSource, StudentTrainer};
 pub use student_loss::{Target, divergence, student_terms};

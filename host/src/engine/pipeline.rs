@@ -6,9 +6,10 @@ use super::{
     experts::{ExpertFolder, ExpertManifest, ExpertTrainer},
     keys::StageKeys,
     relabel,
+    results::{RunResults, StudentResult, VariantResults},
 };
 use crate::{
-    data::{DataInfo, Dataset, Skipped},
+    data::{DataInfo, Dataset},
     network::Model,
     plan::{Plan, PluginLock, StudentPlan, VariantPlan},
     plugin::{Context, NoNetworks, Plugins, Recorder},
@@ -26,65 +27,7 @@ use std::path::{Path, PathBuf};
 /// The learnable that students take their learning rate from.
 const LEARNED_RATE: &str = "learning-rate";
 
-/// What a run found.
-pub struct RunResults {
-    /// The data set.
-    pub dataset: String,
-    /// Number of images that were evaluated on.
-    pub images: usize,
-    /// `test` or `validation`.
-    pub split: &'static str,
-    /// Files of the data set that were left out because they cannot be used.
-    pub skipped: Vec<Skipped>,
-    /// Of each variant.
-    pub variants: Vec<VariantResults>,
-}
-
-/// What one variant found.
-pub struct VariantResults {
-    /// The variant.
-    pub name: String,
-    /// Whether the recipe calls it a baseline.
-    pub baseline: bool,
-    /// Of the network trained on real data.
-    pub teacher: Option<Evaluation>,
-    /// Of the networks trained on synthetic data.
-    pub students: Vec<StudentResult>,
-}
-
-impl VariantResults {
-    /// What is a line of a table: the teacher, and the students of each network together.
-    pub fn networks(&self) -> Vec<(String, Vec<&Evaluation>)> {
-        let teacher = self.teacher.iter().map(|teacher| ("teacher".to_string(), vec![teacher]));
-        let alike = self.students.chunk_by(|one, other| one.network == other.network).map(|students| {
-            let name = match (&students[0].network, students.len()) {
-                (Some(network), count) => format!("{count} {network}"),
-                (None, 1) => "1 student".into(),
-                (None, count) => format!("{count} students"),
-            };
-            (name, students.iter().map(|student| &student.evaluation).collect())
-        });
-        teacher.chain(alike).collect()
-    }
-}
-
-/// What one student found.
-pub struct StudentResult {
-    /// What results call its network, where there are several.
-    pub network: Option<String>,
-    /// The student's number among those of its network, from 0.
-    pub number: u64,
-    /// What it found.
-    pub evaluation: Evaluation,
-}
-
-impl StudentResult {
-    /// What its files are called, without extension.
-    pub fn file_name(&self) -> String {
-        file_name(self.network.as_deref(), self.number)
-    }
-}
-
+/// What a student's files are called, without extension.
 fn file_name(network: Option<&str>, number: u64) -> String {
     format!("{}-{number}", network.unwrap_or("student"))
 }
@@ -130,20 +73,6 @@ impl Pipeline<'_> {
             variants: variants.collect::<Result<_>>()?,
         })
     }
-}
-
-/// What all students of a variant learn from.
-enum StudentLabels<'a> {
-    /// The images' classes.
-    Hard,
-    /// Class probabilities that the objective learned.
-    Learned(&'a Tensor),
-    /// The teacher's logits of the images as they are, `[N,K]`.
-    Soft(&'a Tensor),
-    /// The teacher, asked in every step.
-    Online(Model),
-    /// The teacher's logits of every view.
-    Stored(SoftLabels),
 }
 
 struct VariantRun<'a> {
@@ -381,14 +310,14 @@ impl VariantRun<'_> {
     }
 
     /// The labels that students learn from; what takes long is computed here and kept.
-    fn relabel<'b>(&self, set: &'b Distilled, teacher: Option<&Model>) -> Result<StudentLabels<'b>> {
+    fn relabel<'b>(&self, set: &'b Distilled, teacher: Option<&Model>) -> Result<LabelSource<'b>> {
         let VariantPlan { recipe, network, .. } = self.variant;
         match (recipe.relabel.labels, teacher, &set.teacher_logits) {
             (Labels::Hard, ..) => {
-                Ok(set.soft_labels.as_ref().map_or(StudentLabels::Hard, StudentLabels::Learned))
+                Ok(set.soft_labels.as_ref().map_or(LabelSource::Hard, LabelSource::Learned))
             }
-            (Labels::Soft, _, Some(logits)) => Ok(StudentLabels::Soft(logits)),
-            (Labels::Online, Some(teacher), _) => Ok(StudentLabels::Online(teacher.for_inference()?)),
+            (Labels::Soft, _, Some(logits)) => Ok(LabelSource::Soft(logits)),
+            (Labels::Online, Some(teacher), _) => Ok(LabelSource::Online(teacher.for_inference()?)),
             (Labels::Stored, Some(teacher), _) => {
                 let (count, seed) = (set.images.size()[0], self.pipeline.plan.seed);
                 let plan = || LabelPlan::new(&recipe.relabel, &recipe.student, seed, count, network.classes);
@@ -406,7 +335,7 @@ impl VariantRun<'_> {
                 };
                 let load = || SoftLabels::open(&path, plan());
                 let stored = self.outcome("relabel", &self.keys().stored_labels(), make, load)?;
-                Ok(StudentLabels::Stored(stored))
+                Ok(LabelSource::Stored(stored))
             }
             _ => Err(Error::new("the plan has soft labels and no teacher")),
         }
@@ -459,18 +388,16 @@ impl VariantRun<'_> {
         network: &StudentPlan,
         number: u64,
         set: &Distilled,
-        labels: &StudentLabels,
+        labels: &LabelSource,
     ) -> Result<Model> {
         let (stage, file) = (Self::stage(network, number), file_name(network.label.as_deref(), number));
         let (device, spec, recipe) = (self.pipeline.device, &network.network, &self.variant.recipe);
         let make = |log: &StageLog| {
             let streams = self.streams("student").numbered(number);
-            let (source, seen) = match labels {
-                StudentLabels::Hard => (LabelSource::Hard, streams.clone()),
-                StudentLabels::Learned(soft) => (LabelSource::Learned(soft), streams.clone()),
-                StudentLabels::Soft(logits) => (LabelSource::Soft(logits), streams.clone()),
-                StudentLabels::Online(teacher) => (LabelSource::Online(teacher), streams.clone()),
-                StudentLabels::Stored(stored) => (LabelSource::Stored(stored), self.streams("relabel")),
+            // Of stored labels the views are given.
+            let seen = match labels {
+                LabelSource::Stored(_) => self.streams("relabel"),
+                _ => streams.clone(),
             };
             let settings = self.student_settings(set);
             let penalties =
@@ -480,7 +407,7 @@ impl VariantRun<'_> {
                 views: Views { images: &set.images, student: &settings, streams: seen },
                 labels: &set.labels,
                 classes: spec.classes,
-                source,
+                source: labels,
                 temperature: recipe.relabel.temperature,
                 penalties: &penalties,
                 streams: streams.clone(),

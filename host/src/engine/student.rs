@@ -27,9 +27,9 @@ pub enum LabelSource<'a> {
     /// The teacher's logits of the images as they are, `[N,K]`, mixed as the images are.
     Soft(&'a Tensor),
     /// The teacher's logits of each batch as the student sees it.
-    Online(&'a Model),
+    Online(Model),
     /// The same, computed beforehand. The views are then those that the labels were made of, the same for all students.
-    Stored(&'a SoftLabels),
+    Stored(SoftLabels),
 }
 
 /// What training a student takes besides the network.
@@ -41,7 +41,7 @@ pub struct StudentTrainer<'a> {
     /// Number of classes, K.
     pub classes: i64,
     /// What it learns from.
-    pub source: LabelSource<'a>,
+    pub source: &'a LabelSource<'a>,
     /// T of the softmax on both sides, where labels are soft.
     pub temperature: f64,
     /// What is added to the loss, by its regularizers.
@@ -130,7 +130,7 @@ impl StudentTrainer<'_> {
     fn target(&self, view: &BatchView, epoch: u64, kind: Kind) -> Result<Target> {
         let BatchView { positions, images, mix } = view;
         let probabilities = |logits: Tensor| (logits / self.temperature).softmax(-1, None::<Kind>);
-        let soft = match &self.source {
+        let soft = match self.source {
             LabelSource::Hard | LabelSource::Learned(_) => None,
             LabelSource::Soft(logits) => {
                 Some(mix.labels(&probabilities(logits.f_index_select(0, positions)?))?)
@@ -141,7 +141,7 @@ impl StudentTrainer<'_> {
                 Some(probabilities(logits.f_to_kind(kind)?))
             }
         };
-        let classes = match &self.source {
+        let classes = match self.source {
             LabelSource::Learned(probabilities) => probabilities.f_index_select(0, positions)?,
             _ => self.labels.f_index_select(0, positions)?.f_one_hot(self.classes)?.f_to_kind(kind)?,
         };

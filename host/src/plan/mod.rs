@@ -1,13 +1,19 @@
 //! The plan: a recipe resolved and validated against the plugins it names. It is what `--dry-run` prints and what the engine
 //! runs; everything that can be known to be wrong is found here, in one pass, before anything runs. It needs no data.
 
+mod methods;
 mod needs;
+mod problems;
 mod surrogates;
 
+pub use methods::check_methods;
+pub use problems::unplaced;
 pub use surrogates::SurrogatePlan;
 
 use self::{
+    methods::MethodTable,
     needs::{check_needs, optimizer_of, unknown_layer},
+    problems::{in_data, placed},
     surrogates::Promised,
 };
 use crate::{
@@ -17,8 +23,8 @@ use crate::{
     plugin::{Context, Plugins, Silent},
     random::Streams,
     recipe::{
-        AttackUse, Document, FirstImages, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe,
-        RegularizerUse, Relabel, Schedule, TEACHER, Variant, child,
+        AttackUse, FirstImages, Labels, Loaded, Mark, Optimizer, Problem, Problems, Recipe, RegularizerUse,
+        Relabel, Schedule, TEACHER, Variant, child,
     },
     run::LabelCode,
 };
@@ -29,7 +35,7 @@ use guard_sdk::{
     objective::{Needs, Networks, interpolated},
 };
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 /// What a run does.
 #[derive(Serialize)]
@@ -206,31 +212,6 @@ impl PluginLock {
             path: loaded.path.display().to_string(),
             blake3: loaded.blake3.clone(),
         }
-    }
-}
-
-/// What is wrong with the data set, at the key of `[data]` that it is about.
-fn in_data(document: &Document, error: Error) -> Problem {
-    let inside = error.option_path.as_ref().map(|path| format!("/data{path}"));
-    let place = inside.filter(|place| document.get(place).is_some());
-    placed(document, &place.unwrap_or("/data/dataset".into()), error)
-}
-
-/// An error of a plugin as a problem without a place.
-pub fn unplaced(error: Error) -> Problem {
-    let problem = Problem::new(error.to_string());
-    match error.help {
-        Some(help) => problem.help(help),
-        None => problem,
-    }
-}
-
-/// An error as a problem at a value of the recipe.
-fn placed(document: &Document, pointer: &str, error: Error) -> Problem {
-    let problem = document.problem(pointer, Mark::Value, error.to_string());
-    match error.help {
-        Some(help) => problem.help(help),
-        None => problem,
     }
 }
 
@@ -498,78 +479,4 @@ impl Checker<'_> {
             }
         }
     }
-}
-
-/// A table of the recipe that names a method.
-struct MethodTable {
-    kind: Kind,
-    /// The table's pointer, e.g. `/training/regularizers/0`.
-    table: String,
-    /// The key that names the method: `use` or `objective`.
-    key: &'static str,
-}
-
-impl MethodTable {
-    fn element(kind: Kind, list: &str, index: usize) -> Self {
-        Self { kind, table: format!("{list}/{index}"), key: "use" }
-    }
-
-    fn objective() -> Self {
-        Self { kind: Kind::Objective, table: "/distill".into(), key: "objective" }
-    }
-
-    /// All of a document's.
-    fn all(document: &Document) -> Vec<Self> {
-        let lists = [
-            (Kind::Regularizer, "/training/regularizers"),
-            (Kind::Regularizer, "/distill/regularizers"),
-            (Kind::Regularizer, "/student/regularizers"),
-            (Kind::Attack, "/evaluate/attacks"),
-        ];
-        let elements = lists.into_iter().flat_map(|(kind, list)| {
-            let count = document.get(list).and_then(Value::as_array).map_or(0, Vec::len);
-            (0..count).map(move |index| Self::element(kind, list, index))
-        });
-        elements.chain([Self::objective()]).collect()
-    }
-
-    fn name(&self) -> String {
-        format!("{}/{}", self.table, self.key)
-    }
-
-    fn options(&self) -> String {
-        format!("{}/options", self.table)
-    }
-
-    /// The method's name and its options, once a plugin offers it and they fit its schema.
-    fn read<'a>(
-        &self,
-        document: &'a Document,
-        plugins: &mut Plugins,
-    ) -> Result<(&'a str, Value), Vec<Problem>> {
-        let name = document.get(&self.name()).and_then(Value::as_str).ok_or_else(Vec::new)?;
-        let found = plugins.require(self.kind, name).and_then(|()| plugins.schema(self.kind, name));
-        let schema = found.map_err(|error| vec![placed(document, &self.name(), error)])?;
-        let problems = document.validate(&schema, &self.options());
-        let options = document.get(&self.options()).cloned().unwrap_or_else(|| Value::Object(Map::new()));
-        if problems.is_empty() { Ok((name, options)) } else { Err(problems) }
-    }
-}
-
-/// What plugins have to say of the methods in documents that are not yet a recipe.
-pub fn check_methods(documents: &[Document], requests: &[String], plugins: &mut Plugins) -> Vec<Problem> {
-    let named = documents
-        .iter()
-        .take(1)
-        .flat_map(|document| document.get("/plugins").and_then(Value::as_array).into_iter().flatten());
-    let names: Vec<&str> =
-        requests.iter().map(String::as_str).chain(named.filter_map(Value::as_str)).collect();
-    if names.iter().any(|name| plugins.load(name).is_err()) {
-        // Told in its place once the recipe can be read; without it every method would seem unknown.
-        return Vec::new();
-    }
-    let tables = documents
-        .iter()
-        .flat_map(|document| MethodTable::all(document).into_iter().map(move |table| (document, table)));
-    tables.filter_map(|(document, table)| table.read(document, plugins).err()).flatten().collect()
 }
