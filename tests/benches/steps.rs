@@ -15,15 +15,26 @@ use guard_host::{
     run::Observer,
 };
 use guard_sdk::{
-    Batch, Budget, Device, Error, Kind, Network, Norm, Result, Tensor,
+    Batch, Budget, Device, Error, Kind, Network, NetworkInfo, Norm, Output, Pass, Result, Tensor,
     abi::shim::prepare_memory,
     augment::CutMix,
     autograd::{Graph, grad, no_grad},
     lab::LabInfo,
+    network::{NetworkBackend, Tensors},
 };
 use guard_tests::Bench;
 use serde_json::{Value, json};
-use std::{cell::RefCell, collections::HashMap, path::Path, time::Instant};
+use std::{
+    any::Any,
+    cell::RefCell,
+    collections::HashMap,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Instant,
+};
 
 const STEPS: usize = 3;
 const BATCH: i64 = 100;
@@ -58,10 +69,10 @@ fn main() -> Result<()> {
         "rn18_cure_simple" => train(curvature("loss-difference", 1e-4), [3.0, 4.0, 3.0])?,
         "rn18_recover" => recover()?,
         "rn18_relabel" => relabel()?,
-        "cn3_pgd100" => attack(convnet(peers)?, 128, "pgd", &pgd(), 100.0)?,
-        "cn3_autoattack" => attack(convnet(peers)?, 16, "autoattack", &json!({}), 0.0)?,
-        "rn20_pgd100" => attack(resnet20(data)?, 128, "pgd", &pgd(), 100.0)?,
-        "rn20_autoattack" => attack(resnet20(data)?, 16, "autoattack", &json!({}), 0.0)?,
+        "cn3_pgd100" => attack(convnet(peers)?, 128, "pgd", &pgd(), 2)?,
+        "cn3_autoattack" => attack(convnet(peers)?, 16, "autoattack", &json!({}), 1)?,
+        "rn20_pgd100" => attack(resnet20(data)?, 128, "pgd", &pgd(), 2)?,
+        "rn20_autoattack" => attack(resnet20(data)?, 16, "autoattack", &json!({}), 1)?,
         _ => return Err(Error::new(format!("there is no case `{name}`"))),
     };
     let peak = peak_mib();
@@ -75,11 +86,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Passes × their measured times; none where the number of passes depends on what falls.
-fn floor(Measured { passes, network, batch, .. }: &Measured) -> Result<Option<f64>> {
-    if *passes == [0.0; 3] {
-        return Ok(None);
-    }
+/// Passes × their measured times.
+fn floor(Measured { passes, network, batch, .. }: &Measured) -> Result<f64> {
     let [channels, height, width] = network.spec().input;
     let images = Tensor::rand([*batch, channels, height, width], (Kind::Float, Device::Cpu));
     let frozen = network.for_inference()?;
@@ -97,7 +105,7 @@ fn floor(Measured { passes, network, batch, .. }: &Measured) -> Result<Option<f6
     } else {
         0.0
     };
-    Ok(Some(passes[0] * forward + passes[1] * to_images + passes[2] * to_weights))
+    Ok(passes[0] * forward + passes[1] * to_images + passes[2] * to_weights)
 }
 
 /// Milliseconds of the fastest of three.
@@ -146,6 +154,7 @@ fn spec(network: Value, classes: i64) -> Result<NetworkSpec> {
         classes,
         mean: vec![0.4914, 0.4822, 0.4465],
         std: vec![0.2023, 0.1994, 0.2010],
+        whitening: None,
     })
 }
 
@@ -305,24 +314,57 @@ fn pgd() -> Value {
     json!({ "steps": 100, "early_stop": true })
 }
 
-/// Attacks the first `count` images that are right, as an evaluation does.
+/// A network under attack, and how many images went through it: in passes whose input wanted a gradient, and in all.
+struct Counted {
+    network: EvalOnly,
+    images: Arc<[AtomicI64; 2]>,
+}
+
+impl NetworkBackend for Counted {
+    fn info(&self) -> &NetworkInfo {
+        self.network.info()
+    }
+
+    fn pass(&self, images: &Tensor, pass: Pass) -> Result<Output> {
+        let [backward, forward] = &*self.images;
+        let count = images.size()[0];
+        forward.fetch_add(count, Ordering::Relaxed);
+        backward.fetch_add(if images.requires_grad() { count } else { 0 }, Ordering::Relaxed);
+        self.network.pass(images, pass)
+    }
+
+    fn tensors(&self) -> Result<Tensors> {
+        self.network.tensors()
+    }
+
+    fn rebind(&self, parameters: &[&Tensor]) -> Result<Box<dyn NetworkBackend>> {
+        self.network.rebind(parameters)
+    }
+
+    fn as_any(&self) -> &dyn Any {
+        self
+    }
+}
+
+/// Attacks those of the first `count` images that are right, as an evaluation does. The floor is of as many passes as the
+/// attack made of single images, each as fast as in a full batch.
 fn attack(
     Target { network, images, labels }: Target,
     count: i64,
     name: &str,
     options: &Value,
-    steps: f64,
+    repeats: u64,
 ) -> Result<Measured> {
     let bench = Bench::new(&["guard_attacks"]);
     let context = Context { stage: "evaluate", ..bench.context() };
-    let lent = EvalOnly::new(network.for_inference()?);
+    let passed: Arc<[AtomicI64; 2]> = Arc::default();
+    let lent = Counted { network: EvalOnly::new(network.for_inference()?), images: passed.clone() };
     let budget = Budget { norm: Norm::Linf, epsilon: 1.0 / 255.0 };
     let right = |images: &Tensor, labels: &Tensor| -> Result<Tensor> {
         Ok(no_grad(|| Network::lend(&lent).logits(images))?.argmax(-1, false).eq_tensor(labels))
     };
     let (images, labels) = (images.narrow(0, 0, count), labels.narrow(0, 0, count));
     let (clock, mut correct) = (Clock::default(), 0);
-    let repeats = if steps > 0.0 { 2 } else { 1 };
     for repeat in 0..=repeats {
         clock.iteration(repeat, repeats);
         let kept = right(&images, &labels)?.nonzero().squeeze_dim(1);
@@ -337,7 +379,9 @@ fn attack(
         correct = right(&adversarial, &labels)?.sum(Kind::Int64).int64_value(&[]);
     }
     let (milliseconds, processor) = clock.milliseconds();
-    let passes = [steps, steps, 0.0];
+    let [backward, forward] = [0, 1].map(|which| passed[which].load(Ordering::Relaxed) as f64);
+    let of_a_batch = |images: f64| images / (count as f64 * repeats as f64);
+    let passes = [of_a_batch(forward), of_a_batch(backward), 0.0];
     Ok(Measured { milliseconds, processor, passes, network, batch: count, correct: Some(correct) })
 }
 

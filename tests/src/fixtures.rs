@@ -14,6 +14,7 @@ pub fn spec(norm: NormLayer) -> NetworkSpec {
         classes: 4,
         mean: vec![0.5, 0.4, 0.3],
         std: vec![0.2, 0.25, 0.3],
+        whitening: None,
     }
 }
 

@@ -31,6 +31,7 @@ fn trained() -> (Model, Split) {
         classes: 10,
         mean: data.info.mean.clone(),
         std: data.info.std.clone(),
+        whitening: None,
     };
     let weights = WEIGHTS.get_or_init(|| {
         let model = Model::fresh(&spec, &Streams::new(1), Device::Cpu).unwrap();

@@ -33,6 +33,7 @@ fn linear() -> Model {
         classes: 2,
         mean: vec![0.4, 0.5],
         std: vec![0.2, 0.3],
+        whitening: None,
     };
     Model::fresh(&spec, &Streams::new(3), Device::Cpu)
         .expect("the specification can be met")

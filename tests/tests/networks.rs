@@ -35,6 +35,7 @@ impl Case {
             classes: 10,
             mean: [0.5, 0.4, 0.3][..channels].to_vec(),
             std: [0.2, 0.25, 0.3][..channels].to_vec(),
+            whitening: None,
         }
     }
 

@@ -128,7 +128,7 @@ impl EvaluateArguments {
         let prepared = data::prepare(&loaded.recipe.data);
         let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
         let data = prepared?.open()?;
-        plan.complete(&data);
+        plan.complete(&data).map_err(Failure::Run)?;
         let variant = &plan.variants[0];
         let device = Device::Cpu;
         let model = Model::load(&variant.network, &self.network, device).map_err(Failure::Usage)?;

@@ -43,6 +43,7 @@ pub(super) fn info(format: Format, arguments: &InfoArguments) -> Result<(), Fail
         // Neither counts here.
         mean: vec![0.0; channels],
         std: vec![1.0; channels],
+        whitening: None,
     };
     let summary = Summary::of(&spec).map_err(Failure::Usage)?;
     match format {
@@ -169,6 +170,7 @@ mod tests {
             classes: 10,
             mean: vec![0.0; 3],
             std: vec![1.0; 3],
+            whitening: None,
         };
         let summary = Summary::of(&spec).unwrap();
         (spec, summary)

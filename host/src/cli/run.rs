@@ -168,10 +168,10 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     }
     let device = Device::Cpu;
     let mut data = prepared?.open()?;
-    plan.complete(&data);
     if loaded.recipe.evaluate.split == EvaluationSplit::Validation {
         data = data.with_validation(&Streams::new(plan.seed));
     }
+    plan.complete(&data).map_err(Failure::Run)?;
     let others = Stages::of_others(&arguments.reuse).map_err(refused)?;
     let recipe_blake3 = blake3::hash(text.as_bytes()).to_hex().to_string();
     let directory = task.directory(&plan, arguments)?;

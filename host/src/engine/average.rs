@@ -90,6 +90,7 @@ mod tests {
             classes: 2,
             mean: vec![0.5],
             std: vec![0.5],
+            whitening: None,
         };
         Model::fresh(&spec, &Streams::new(0), Device::Cpu).unwrap()
     }

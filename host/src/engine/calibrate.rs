@@ -68,6 +68,7 @@ pub(super) fn with_penalties(plugins: &Plugins, uses: &[RegularizerUse]) -> Resu
         classes: 10,
         mean: vec![0.5; 3],
         std: vec![0.25; 3],
+        whitening: None,
     };
     let (trial, random) = (Trial::new(&spec, 32)?, Streams::new(0));
     let context = Context {
@@ -110,10 +111,11 @@ impl Trial {
     fn new(spec: &NetworkSpec, count: i64) -> Result<Self> {
         let [channels, height, width] = spec.input;
         let streams = Streams::new(0);
-        // Mean and std may be unknown before the data is there, and do not matter.
+        // Mean, std and whitening may be unknown before the data is there, and hardly matter.
         let known =
             |values: &Vec<f64>| if values.is_empty() { vec![0.5; channels as usize] } else { values.clone() };
-        let spec = NetworkSpec { mean: known(&spec.mean), std: known(&spec.std), ..spec.clone() };
+        let (mean, std) = (known(&spec.mean), known(&spec.std));
+        let spec = NetworkSpec { mean, std, whitening: None, ..spec.clone() };
         Ok(Self {
             model: Model::fresh(&spec, &streams, Device::Cpu)?,
             optimizer: RefCell::new(OptimizerState::new(&Optimizer::Adamw(AdamW::default()))),

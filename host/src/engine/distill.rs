@@ -11,7 +11,7 @@ use super::{
     training_loss::{WeightedRegularizer, finite, finite_gradients},
 };
 use crate::{
-    network::{Model, NetworkSpec},
+    network::{Inverse, Model, NetworkSpec, Whitening},
     plugin::{Context, Hosted},
     random::Streams,
     recipe::{FirstImages, Optimizer, Schedule, Sgd},
@@ -67,12 +67,17 @@ pub struct ImageGroup {
     /// The least and greatest valid value per channel.
     range: (Tensor, Tensor),
     optimizer: OptimizerState,
+    /// The space that normalised images are learned in, where the network whitens.
+    whitening: Option<Inverse>,
     /// What image-side regularizers see: the teacher where there is one, else a fresh network.
     image_side: Option<Model>,
 }
 
 impl ImageGroup {
     /// Starts from `images` `[N,C,H,W]` in the space of `needs`; soft labels, where they are learned, from hard ones.
+    ///
+    /// # Errors
+    /// If the network's whitening was not fitted to such images.
     pub fn new(
         spec: &NetworkSpec,
         needs: &Needs,
@@ -80,7 +85,7 @@ impl ImageGroup {
         images: &Tensor,
         labels: &Tensor,
         ids: Vec<u64>,
-    ) -> Self {
+    ) -> Result<Self> {
         let zero = channel_values(&vec![0.0; spec.mean.len()], images);
         let range = match needs.space {
             Space::Pixels => (zero.shallow_clone(), &zero + 1.0),
@@ -95,7 +100,10 @@ impl ImageGroup {
             (learnable.clone(), value)
         };
         let one_hot = || labels.one_hot(spec.classes).to_kind(images.kind());
-        Self {
+        let whitening = spec.whitening.as_ref().filter(|_| needs.space == Space::Normalised);
+        let inverse = |whitening: &Whitening| whitening.map(spec.input, images)?.inverse();
+        Ok(Self {
+            whitening: whitening.map(inverse).transpose()?,
             images: images.detach().copy().set_requires_grad(true),
             soft_labels: needs
                 .learn_soft_labels
@@ -108,7 +116,7 @@ impl ImageGroup {
             range,
             optimizer: OptimizerState::new(optimizer),
             image_side: None,
-        }
+        })
     }
 
     /// The same with soft labels that start from `initial` `[N,K]`, where they are learned.
@@ -197,15 +205,13 @@ impl ImageGroup {
     }
 
     fn apply(&mut self, gradients: &[Tensor], rate: f64) -> Result<()> {
-        self.optimizer.step(&[self.images.shallow_clone()], &gradients[..1], rate)?;
+        self.apply_to_images(&gradients[0], rate)?;
         let mut rest = &gradients[1..];
         if let (Some(soft_labels), [gradient, others @ ..]) = (&mut self.soft_labels, rest) {
             soft_labels.step(gradient)?;
             rest = others;
         }
         no_grad(|| {
-            let clamped = self.images.f_clamp_tensor(Some(&self.range.0), Some(&self.range.1))?;
-            self.images.f_copy_(&clamped)?;
             let learned = self.learnables.iter_mut().zip(&mut self.learnable_updates).zip(rest);
             for (((learnable, value), updates), gradient) in learned {
                 updates.step(&[value.shallow_clone()], std::slice::from_ref(gradient), 1.0)?;
@@ -215,6 +221,23 @@ impl ImageGroup {
             }
             Ok(())
         })
+    }
+
+    /// A step of the images in the space that they are learned in, and the clamp.
+    fn apply_to_images(&mut self, gradient: &Tensor, rate: f64) -> Result<()> {
+        let Self { images, optimizer, whitening, range, .. } = self;
+        let stepped = match whitening {
+            None => {
+                optimizer.step(&[images.shallow_clone()], std::slice::from_ref(gradient), rate)?;
+                images.detach()
+            }
+            Some(whitening) => {
+                let whitened = whitening.whiten(&images.detach())?;
+                optimizer.step(&[whitened.shallow_clone()], &[whitening.gradient(gradient)?], rate)?;
+                whitening.unwhiten(&whitened)?
+            }
+        };
+        no_grad(|| Ok(images.f_copy_(&stepped.f_clamp_tensor(Some(&range.0), Some(&range.1))?)?))
     }
 
     /// What there is now, with the group's ids.
@@ -294,7 +317,7 @@ impl Distiller<'_> {
         let own =
             objective.initialise(context, &Lab::lend(&HostLab { room: self.room, context: *context }))?;
         if let Some(own) = own.as_ref().filter(|_| self.iterations == 0) {
-            let group = ImageGroup::new(spec, needs, &self.optimizer, &own.images, &own.labels, Vec::new());
+            let group = ImageGroup::new(spec, needs, &self.optimizer, &own.images, &own.labels, Vec::new())?;
             return Ok(SyntheticSet {
                 images: group.pixels(spec),
                 labels: own.labels.shallow_clone(),
@@ -338,7 +361,7 @@ impl Distiller<'_> {
                 }
                 None => first_images(self.room, &self.start, &self.streams, context, ids)?,
             };
-            let mut group = ImageGroup::new(spec, needs, &self.optimizer, &images, &labels, ids.clone());
+            let mut group = ImageGroup::new(spec, needs, &self.optimizer, &images, &labels, ids.clone())?;
             if needs.learn_soft_labels && needs.soft_label_updates.start == SoftLabelStart::Expert {
                 group = group.with_soft_labels(needs, &self.expert_answers(context, &images)?);
             }
@@ -398,5 +421,50 @@ fn in_order_of_ids(groups: Vec<Done>) -> SyntheticSet {
         soft_labels: (!soft_labels.is_empty()).then(|| ordered(soft_labels)),
         loss: groups.iter().map(|(_, set)| set.loss).sum::<f64>() / groups.len() as f64,
         learned: groups.last().map_or(Vec::new(), |(_, set)| set.learned.clone()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::{Architecture, Convnet};
+
+    /// z ← z − α W⁻¹ ∂L/∂x, with momentum, and the clamp in pixels; by matrices.
+    #[test]
+    fn images_of_a_network_that_whitens_are_learned_in_whitened_space() {
+        let streams = Streams::new(4);
+        let double = |name: &str, shape: &[i64]| streams.normal(name, shape, Kind::Double).unwrap();
+        let (mean, root) = (double("mean", &[4]), double("root", &[4, 4]));
+        let matrix = root.matmul(&root.tr()) + Tensor::eye(4, (Kind::Double, Device::Cpu));
+        let (mean, matrix) = (mean.to_kind(Kind::Float), matrix.to_kind(Kind::Float));
+        let spec = NetworkSpec {
+            architecture: Architecture::Convnet(Convnet::default()),
+            input: [1, 2, 2],
+            classes: 2,
+            mean: vec![0.5],
+            std: vec![0.25],
+            whitening: Some(Whitening::of_tensors(None, &mean, &matrix).unwrap()),
+        };
+        let (mean, matrix) = (mean.to_kind(Kind::Double), matrix.to_kind(Kind::Double));
+        let needs = Needs { space: Space::Normalised, ..Needs::default() };
+        let sgd = Sgd { learning_rate: 0.5, momentum: 0.5, weight_decay: 0.0, nesterov: false };
+        let first = double("images", &[3, 1, 2, 2]) * 0.1;
+        let labels = Tensor::zeros([3], (Kind::Int64, Device::Cpu));
+        let ids = vec![0, 1, 2];
+        let optimizer = Optimizer::Sgd(sgd);
+        let mut group = ImageGroup::new(&spec, &needs, &optimizer, &first, &labels, ids).unwrap();
+
+        let mut images = first.reshape([3, 4]);
+        let mut velocity = images.zeros_like();
+        for step in ["one", "two"] {
+            let gradient = double(step, &[3, 1, 2, 2]);
+            group.apply(&[gradient.shallow_clone()], 1.0).unwrap();
+            velocity = velocity * 0.5 + gradient.reshape([3, 4]).matmul(&matrix.linalg_inv());
+            let whitened = (&images - &mean).matmul(&matrix) - &velocity * 0.5;
+            images = (whitened.matmul(&matrix.linalg_inv()) + &mean).clamp(-2.0, 2.0);
+            let found = group.images().reshape([3, 4]);
+            assert!((found - &images).abs().max().double_value(&[]) < 1e-10);
+        }
+        assert!((&images - first.reshape([3, 4])).abs().max().double_value(&[]) > 0.01);
     }
 }

@@ -362,6 +362,7 @@ impl VariantRun<'_> {
             space: "pixels",
             mean: &data.mean,
             std: &data.std,
+            whitening: self.variant.network.whitening.as_ref(),
             objective: &distill.objective,
             images_per_class: distill.images_per_class,
             labels,

@@ -11,6 +11,7 @@ use super::{
     resnet_ap::{self, ResnetAp},
     shufflenet::{self, Shufflenet},
     vit::{self, Vit},
+    whitening::Whitening,
     wide_resnet::{self, WideResnet},
 };
 use guard_sdk::{Error, NetworkInfo, Result};
@@ -151,6 +152,9 @@ pub struct NetworkSpec {
     pub mean: Vec<f64>,
     /// What it divides by, per channel.
     pub std: Vec<f64>,
+    /// What comes after it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub whitening: Option<Whitening>,
 }
 
 impl NetworkSpec {

@@ -2,7 +2,7 @@
 //!
 //! A [`Program`] is an architecture for a given input: a list of [`Operation`]s over named tensors, with the names of the
 //! definition that it follows (torchvision's, timm's, the papers' code). A [`Model`] is a program with tensors.
-//! Normalisation is part of it: outside, everything is pixels in [0,1].
+//! Normalisation is part of it, and [`Whitening`] where there is one: outside, everything is pixels in [0,1].
 //!
 //! Reading order: `architecture` is what a recipe can name; one file a family writes its program with `layers`; `forward`
 //! runs it, `summary` counts what that costs.
@@ -26,6 +26,7 @@ mod summary;
 mod tests;
 mod vit;
 pub mod weights;
+mod whitening;
 mod wide_resnet;
 
 pub use architecture::{Architecture, NetworkSpec, NormLayer};
@@ -40,4 +41,5 @@ pub use resnet_ap::ResnetAp;
 pub use shufflenet::Shufflenet;
 pub use summary::{Layer, Summary};
 pub use vit::Vit;
+pub use whitening::{Inverse, Whitening, check_size};
 pub use wide_resnet::WideResnet;

@@ -1,6 +1,8 @@
 //! A program with tensors: what is trained, attacked and lent to plugins.
 
-use super::{architecture::NetworkSpec, forward::Run, operation::Operation, program::Program};
+use super::{
+    architecture::NetworkSpec, forward::Run, operation::Operation, program::Program, whitening::WhiteningMap,
+};
 use crate::random::Streams;
 use guard_sdk::{
     Device, Error, Kind, Mode, NetworkInfo, Output, Pass, Result, Space, Tensor,
@@ -18,6 +20,7 @@ pub struct Model {
     buffers: Vec<Tensor>,
     mean: Tensor,
     std: Tensor,
+    whitening: Option<WhiteningMap>,
     /// Whether activations are stored channels last, as libtorch's convolutions on the CPU like them.
     channels_last: bool,
     /// What eval passes run on instead: see [`Model::for_inference`].
@@ -51,6 +54,7 @@ impl Model {
     ) -> Result<Self> {
         let like = parameters.first().ok_or_else(|| Error::new("a network needs parameters"))?;
         let (mean, std) = (channel_values(&spec.mean, like), channel_values(&spec.std, like));
+        let whitening = spec.whitening.as_ref().map(|whitening| whitening.map(spec.input, like)).transpose()?;
         let info = spec.info(&program);
         let channels_last = suits_channels_last(&program, like);
         let model = Self {
@@ -61,6 +65,7 @@ impl Model {
             buffers,
             mean,
             std,
+            whitening,
             channels_last,
             prepared: None,
             commits: false,
@@ -114,6 +119,11 @@ impl Model {
         &self.parameters
     }
 
+    /// What comes after the normalisation.
+    pub fn whitening(&self) -> Option<&WhiteningMap> {
+        self.whitening.as_ref()
+    }
+
     /// The buffers, in the program's order.
     pub fn buffers(&self) -> &[Tensor] {
         &self.buffers
@@ -131,6 +141,7 @@ impl Model {
             // From the decimal constants, so that float64 networks normalise in float64.
             mean: channel_values(&self.spec.mean, &parameters[0]),
             std: channel_values(&self.spec.std, &parameters[0]),
+            whitening: self.whitening.as_ref().map(|whitening| whitening.to_kind(kind)),
             buffers: self.buffers.iter().map(copy).collect(),
             channels_last: suits_channels_last(&self.program, &parameters[0]),
             prepared: None,
@@ -179,6 +190,7 @@ impl Model {
             buffers: self.buffers.iter().map(Tensor::shallow_clone).collect(),
             mean: self.mean.shallow_clone(),
             std: self.std.shallow_clone(),
+            whitening: self.whitening.as_ref().map(WhiteningMap::share),
             channels_last: self.channels_last,
             prepared: self.prepared.as_ref().map(|prepared| Box::new(prepared.share())),
             commits: self.commits,
@@ -219,6 +231,10 @@ impl Model {
         let input = match pass.space {
             Space::Pixels => (images - &self.mean) / &self.std,
             Space::Normalised => images.shallow_clone(),
+        };
+        let input = match &self.whitening {
+            Some(whitening) => whitening.apply(&input)?,
+            None => input,
         };
         let input = if self.channels_last { channels_last(&input) } else { input };
         Run::new(self, pass, commit).output(input)

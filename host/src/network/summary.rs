@@ -43,6 +43,16 @@ impl Summary {
     pub fn of(spec: &NetworkSpec) -> Result<Self> {
         let program = spec.program()?;
         let mut walk = Walk { program: &program, layers: Vec::new() };
+        if spec.whitening.is_some() {
+            let values: i64 = spec.input.iter().product();
+            walk.layers.push(Layer {
+                name: String::new(),
+                operation: "ZCA whitening".into(),
+                output: spec.input.to_vec(),
+                parameters: 0,
+                multiply_adds: values * values,
+            });
+        }
         walk.all(&program.operations, spec.input.to_vec());
         let layers = walk.layers;
         let sum = |count: fn(&Layer) -> i64| layers.iter().map(count).sum();

@@ -19,7 +19,7 @@ use self::{
 use crate::{
     data::{DataInfo, Dataset, Prepared},
     engine::PROBE_ATTACKS,
-    network::{Architecture, NetworkSpec},
+    network::{Architecture, NetworkSpec, Whitening, check_size},
     plugin::{Context, Plugins, Silent},
     random::Streams,
     recipe::{
@@ -188,19 +188,26 @@ impl Plan {
         }
     }
 
-    /// Takes over what became known when the data was read: names of the classes, mean and standard deviation.
-    pub fn complete(&mut self, data: &Dataset) {
+    /// Takes over what became known when the data was read: names of the classes, mean, standard deviation and whitening.
+    ///
+    /// # Errors
+    /// If the images that whitening is fitted to cannot be read.
+    pub fn complete(&mut self, data: &Dataset) -> Result<(), Error> {
         self.data = data.info.clone();
+        let whitening = self.variants.first().and_then(|variant| variant.network.whitening.clone());
+        let DataInfo { mean, std, .. } = &data.info;
+        let whitening = whitening.map(|zca| zca.fit(&data.train, mean, std)).transpose()?;
         for variant in &mut self.variants {
             let students = variant.students.iter_mut().map(|student| &mut student.network);
             for network in students.chain([&mut variant.network]) {
-                (network.mean, network.std) = (data.info.mean.clone(), data.info.std.clone());
+                (network.mean, network.std) = (mean.clone(), std.clone());
+                network.whitening.clone_from(&whitening);
             }
             for surrogate in variant.surrogates.iter_mut().filter(|each| each.statistics_of_data) {
-                let network = &mut surrogate.network;
-                (network.mean, network.std) = (data.info.mean.clone(), data.info.std.clone());
+                (surrogate.network.mean, surrogate.network.std) = (mean.clone(), std.clone());
             }
         }
+        Ok(())
     }
 }
 
@@ -230,6 +237,11 @@ impl Checker<'_> {
         let found = self.problems.len();
         let Variant { name, baseline, recipe, .. } = self.variant;
         let network = self.spec(&recipe.network, "/network");
+        if recipe.data.zca.is_some()
+            && let Err(error) = check_size(self.data.image)
+        {
+            self.refuse("/data/zca", error);
+        }
         let students = self.students(network.as_ref());
         self.stored_labels();
         self.regularizers("/training/regularizers", &recipe.training.regularizers);
@@ -292,6 +304,7 @@ impl Checker<'_> {
             classes: self.data.classes.len() as i64,
             mean: self.data.mean.clone(),
             std: self.data.std.clone(),
+            whitening: self.variant.recipe.data.zca.as_ref().map(|zca| Whitening::with_epsilon(zca.epsilon)),
         };
         match spec.program() {
             Ok(_) => Some(spec),
@@ -315,7 +328,8 @@ impl Checker<'_> {
             let own = given.mean.clone().zip(given.std.clone());
             let from_data = own.is_none();
             let (mean, std) = own.unwrap_or((spec.mean.clone(), spec.std.clone()));
-            let spec = NetworkSpec { mean, std, ..spec };
+            // Their files say whether they whiten.
+            let spec = NetworkSpec { mean, std, whitening: None, ..spec };
             if let Err(error) = spec.program() {
                 self.refuse(&at, error);
                 continue;

@@ -39,8 +39,9 @@ impl SurrogatePlan {
     }
 }
 
-/// Mean 0 and standard deviation 1 where a plan was made without the data.
+/// Mean 0, standard deviation 1 and no whitening where a plan was made without the data.
 fn with_statistics(spec: NetworkSpec) -> NetworkSpec {
+    let spec = NetworkSpec { whitening: spec.whitening.filter(|found| found.fitted.is_some()), ..spec };
     match spec.mean.is_empty() || spec.std.is_empty() {
         true => {
             let channels = spec.input[0] as usize;

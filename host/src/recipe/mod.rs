@@ -14,6 +14,7 @@
 mod assign;
 mod augmentation;
 mod checks;
+mod data;
 mod document;
 mod epsilon;
 mod experts;

@@ -319,6 +319,7 @@ student = { mixup = 0, augment = [] }
                     classes: 10,
                     mean: data.mean.clone(),
                     std: data.std.clone(),
+                    whitening: None,
                 };
                 let (students, surrogates, budgets) = Default::default();
                 let (trains_teacher, distillation) = (true, None);

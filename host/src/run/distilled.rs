@@ -5,7 +5,11 @@ use super::{
     png::{sheet, write_png},
     read::{read_json, unreadable},
 };
-use crate::{data::DataInfo, plan::PluginLock};
+use crate::{
+    data::DataInfo,
+    network::{Whitening, weights::write_tensors},
+    plan::PluginLock,
+};
 use guard_sdk::{Device, Kind, Result, Tensor};
 use serde::Serialize;
 use std::{
@@ -28,6 +32,9 @@ pub struct DistilledManifest<'a> {
     pub mean: &'a [f64],
     /// The standard deviation that they divide by, per channel.
     pub std: &'a [f64],
+    /// What the networks do after that, with the tensors of `whitening.safetensors`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub whitening: Option<&'a Whitening>,
     /// The objective.
     pub objective: &'a str,
     /// Images of each class.
@@ -49,6 +56,9 @@ pub struct DistilledManifest<'a> {
 
 /// The file of the tensors.
 const TENSORS: &str = "distilled.safetensors";
+
+/// The file of the networks' whitening.
+const WHITENING: &str = "whitening.safetensors";
 
 /// The file of the manifest.
 const MANIFEST: &str = "manifest.json";
@@ -91,8 +101,8 @@ impl Distilled {
     }
 }
 
-/// Writes `distilled.safetensors` (float32 images, labels, learned soft labels and teacher logits if any), an image folder of
-/// PNGs, a contact sheet and the manifest, and tells their paths relative to `folder`. The manifest comes last: where it is,
+/// Writes `distilled.safetensors` (float32 images, labels, learned soft labels and teacher logits if any), the whitening if any,
+/// an image folder of PNGs, a contact sheet and the manifest, and tells their paths relative to `folder`. The manifest comes last: where it is,
 /// the rest is whole, but for labels that the teacher gives later.
 ///
 /// # Errors
@@ -116,6 +126,11 @@ pub fn write_distilled(
     tensors.extend(soft_labels.map(|soft| ("soft_labels", soft.to_device(Device::Cpu).contiguous())));
     tensors.extend(logits.map(|logits| ("teacher_logits", logits.to_device(Device::Cpu).contiguous())));
     write_atomically(&folder.join(TENSORS), |path| Ok(Tensor::write_safetensors(&tensors, path)?))?;
+
+    if let Some(whitening) = manifest.whitening {
+        let map = whitening.map(manifest.image, &images)?;
+        write_tensors(&place(WHITENING.into()), &map.named())?;
+    }
 
     let bytes = (&images * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8);
     let mut counts = vec![0usize; info.classes.len()];

@@ -23,6 +23,7 @@ fn spec(entry: &ModelEntry) -> Result<NetworkSpec> {
         classes: entry.classes,
         mean: entry.mean.clone(),
         std: entry.std.clone(),
+        whitening: None,
     })
 }
 

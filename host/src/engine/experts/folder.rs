@@ -53,9 +53,11 @@ impl ExpertFolder {
         if !place.exists() {
             write_text(&place, &(serde_json::to_string_pretty(manifest)? + "\n"))?;
         }
-        let folder = Self::open(path)?;
+        let mut folder = Self::open(path)?;
         let fits = folder.manifest.check(manifest);
         fits.map_err(|error| error.context(format!("expert folder `{}`", path.display())))?;
+        // With what was fitted to the data, which no manifest has.
+        folder.manifest.network.clone_from(&manifest.network);
         Ok(folder)
     }
 

@@ -62,6 +62,7 @@ mod tests {
             classes: 10,
             mean: vec![0.0],
             std: vec![1.0],
+            whitening: None,
         };
         let found =
             ExpertManifest { dataset: "digits".into(), images: 9, network, training: Training::default() };

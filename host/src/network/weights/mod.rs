@@ -30,7 +30,11 @@ mod tests;
 pub use pickle::{Call, Value};
 pub use torch_file::TorchFile;
 
-use super::{architecture::NetworkSpec, model::Model};
+use super::{
+    architecture::NetworkSpec,
+    model::Model,
+    whitening::{WHITENING_TENSORS, Whitening, WhiteningMap},
+};
 use crate::run::write_atomically;
 use format::Format;
 use guard_sdk::{Device, Error, Result, Tensor};
@@ -43,16 +47,22 @@ impl Model {
     /// Names must be the program's; `module.`, `_orig_mod.` and `model.` before them do not count. A state dict may lie
     /// under the usual keys of checkpoints (`state_dict`, `model`, ...), beside anything else. BatchNorm's
     /// `num_batches_tracked` may be missing, as in files of old versions, and starts at 0 then; `n_averaged`, the counter
-    /// of averaged models, is passed over.
+    /// of averaged models, is passed over. A network whitens its input if, and as, its file says.
     ///
     /// # Errors
     /// Code `file` if the file cannot be read; `weights` if it is damaged or of another kind, or if tensors are missing,
     /// superfluous, of another shape or not floating-point: all of them are listed in the causes.
     pub fn load(spec: &NetworkSpec, path: &Path, device: Device) -> Result<Self> {
         let program = spec.program()?;
-        let fitted = read(path).and_then(|contents| matching::fit(&program, contents, device));
-        let matching::Fitted { parameters, buffers } = fitted.map_err(|error| in_file(error, path))?;
-        Ok(Self::new(spec, program, parameters, buffers)?.stored_as_computed())
+        let fitted = read(path).and_then(|mut contents| {
+            let whitening = contents.whitening(spec)?;
+            Ok((whitening, matching::fit(&program, contents, device)?))
+        });
+        let (whitening, fitted) = fitted.map_err(|error| in_file(error, path))?;
+        let matching::Fitted { parameters, buffers } = fitted;
+        let spec = NetworkSpec { whitening, ..spec.clone() };
+        let model = Self::new(&spec, program, parameters, buffers).map_err(|error| in_file(error, path))?;
+        Ok(model.stored_as_computed())
     }
 
     /// Writes all tensors, whole or not at all, as [`write_tensors`] does.
@@ -68,7 +78,8 @@ impl Model {
         let names = self.program().parameters.iter().map(|p| &p.name);
         let names = names.chain(self.program().buffers.iter().map(|b| &b.name));
         let tensors = self.parameters().iter().chain(self.buffers());
-        names.cloned().zip(tensors.map(Tensor::detach)).collect()
+        let whitening = self.whitening().map(WhiteningMap::named).into_iter().flatten();
+        names.cloned().zip(tensors.map(Tensor::detach)).chain(whitening).collect()
     }
 }
 
@@ -109,6 +120,26 @@ struct Contents {
     tensors: Vec<(String, Tensor)>,
     /// What is no tensor, and what it is instead.
     others: Vec<(String, String)>,
+}
+
+impl Contents {
+    /// The whitening, taken out; its ε is that of `spec`, where there is one.
+    fn whitening(&mut self, spec: &NetworkSpec) -> Result<Option<Whitening>> {
+        let found = WHITENING_TENSORS.map(|name| {
+            let position = self.tensors.iter().position(|(found, _)| found == name);
+            position.map(|position| self.tensors.remove(position).1)
+        });
+        let epsilon = spec.whitening.as_ref().and_then(|whitening| whitening.epsilon);
+        match found {
+            [Some(mean), Some(matrix)] => Ok(Some(Whitening::of_tensors(epsilon, &mean, &matrix)?)),
+            [None, None] if spec.whitening.is_none() => Ok(None),
+            _ => {
+                let [mean, matrix] = WHITENING_TENSORS;
+                let error = failure(format!("a network with whitening needs `{mean}` and `{matrix}`"));
+                Err(error.help("the file is of a network without: leave `data.zca` out"))
+            }
+        }
+    }
 }
 
 fn read(path: &Path) -> Result<Contents> {

@@ -26,6 +26,7 @@ fn tiny(classes: i64) -> NetworkSpec {
         classes,
         mean: vec![0.5; 3],
         std: vec![0.5; 3],
+        whitening: None,
     }
 }
 

@@ -1,7 +1,7 @@
 //! State dicts against networks.
 
 use super::*;
-use crate::network::weights::write_tensors;
+use crate::network::{Whitening, weights::write_tensors};
 
 /// The tensors of `zip.pth` after a change, in a file again, as the tiny network's weights.
 fn load_changed(change: impl FnOnce(&mut Vec<(String, Tensor)>)) -> Result<Model, Error> {
@@ -136,4 +136,32 @@ fn tied_tensors_of_a_file_become_tensors_of_their_own() {
     addresses.sort_unstable();
     addresses.dedup();
     assert_eq!(addresses.len(), names().len());
+}
+
+#[test]
+fn a_network_whitens_as_its_file_says() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("whitens.safetensors");
+    let matrix = Tensor::eye(48, (Kind::Float, Device::Cpu)) * 2.0;
+    let whitening = Whitening::of_tensors(Some(0.1), &zeros(&[48]), &matrix).unwrap();
+    let spec = NetworkSpec { whitening: Some(whitening), ..tiny(3) };
+    let plain = load("zip.pth", 3).unwrap();
+    let tensors = |tensors: &[Tensor]| tensors.iter().map(Tensor::copy).collect();
+    let program = spec.program().unwrap();
+    let model =
+        Model::new(&spec, program, tensors(plain.parameters()), tensors(plain.buffers())).unwrap();
+    model.save(&path).unwrap();
+
+    let images = zeros(&[2, 3, 4, 4]) + 0.75;
+    let read = Model::load(&tiny(3), &path, Device::Cpu).unwrap();
+    let logits = read.eval_logits(&images).unwrap();
+    assert_eq!(logits, model.eval_logits(&images).unwrap());
+    // Normalised to 0.5, doubled by the matrix.
+    assert_eq!(logits, plain.eval_logits(&(zeros(&[2, 3, 4, 4]) + 1.0)).unwrap());
+
+    let error = Model::load(&spec, &fixture("zip.pth"), Device::Cpu).err().unwrap();
+    assert!(error.message.contains("needs `zca.mean` and `zca.matrix`"), "{error}");
+    let larger = NetworkSpec { input: [3, 8, 8], ..tiny(3) };
+    let error = Model::load(&larger, &path, Device::Cpu).err().unwrap();
+    assert!(error.message.contains("whitens images of 48 values, not of 3x8x8"), "{error}");
 }
