@@ -103,3 +103,50 @@ fn the_search_path_is_the_variable_and_the_executables_folders_but_nothing_relat
     assert!(folders.as_array().unwrap().iter().any(|folder| *folder == beside.display().to_string()));
     assert!(!folders.to_string().contains("relative"));
 }
+
+#[test]
+fn with_trusted_keys_only_signed_plugins_are_loaded() {
+    let here = Here::new();
+    let (mine, theirs) = (minisign::KeyPair::generate_unencrypted_keypair(), minisign::KeyPair::generate_unencrypted_keypair());
+    let (mine, theirs) = (mine.unwrap(), theirs.unwrap());
+    let copy = here.path("libguard_curv.so");
+    fs::copy(library("guard_curv"), &copy).unwrap();
+    let sign = |pair: &minisign::KeyPair| {
+        let file = fs::File::open(&copy).unwrap();
+        let signature = minisign::sign(Some(&pair.pk), &pair.sk, file, None, None).unwrap();
+        fs::write(here.path("libguard_curv.so.minisig"), signature.into_string()).unwrap();
+    };
+    // A `.pub` file and a line of one's own.
+    let keys = format!("{}# a colleague\n{}\n", mine.pk.to_box().unwrap(), theirs.pk.to_base64());
+    fs::write(here.path("keys"), keys).unwrap();
+    fs::write(here.path("mine"), mine.pk.to_base64()).unwrap();
+    let info = |keys| ["plugin", "info", "./libguard_curv.so", "--trusted-keys", keys];
+
+    let error = here.fails(2, &info("keys"));
+    assert!(error.contains("has no signature") && error.contains("minisign -S"), "{error}");
+    sign(&theirs);
+    here.succeeds(&info("keys"));
+    let error = here.fails(2, &info("mine"));
+    assert!(error.contains("is not signed by any of the trusted keys"), "{error}");
+    let error = here.fails(2, &["plugin", "check", "./libguard_curv.so", "--trusted-keys", "mine"]);
+    assert!(error.contains("is not signed by any"), "{error}");
+    sign(&mine);
+    here.succeeds(&info("mine"));
+
+    // What is changed after it was signed, and what was never signed.
+    let mut bytes = fs::read(&copy).unwrap();
+    *bytes.last_mut().unwrap() ^= 1;
+    fs::write(&copy, bytes).unwrap();
+    assert!(here.fails(2, &info("mine")).contains("was changed since"));
+    let error = here.fails(2, &["--trusted-keys", "mine", "--dry-run", "--quiet"]);
+    assert!(error.contains("has no signature"), "{error}");
+    fs::write(here.path("libguard_curv.so.minisig"), "hello").unwrap();
+    assert!(here.fails(2, &info("mine")).contains("that is none"));
+
+    for (text, expected) in [("", "has no key"), ("RWQx", "has no key on line 1")] {
+        fs::write(here.path("keys"), text).unwrap();
+        let error = here.fails(2, &info("keys"));
+        assert!(error.contains(expected) && error.contains("`keys`"), "{error}");
+    }
+    assert!(here.fails(2, &info("nowhere")).contains("cannot be read"));
+}

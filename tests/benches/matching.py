@@ -1,7 +1,7 @@
 """The peer's side of `cargo xtask bench matching`: the same steps in PyTorch.
 
-`python matching.py CASE DIR` makes one step to warm up and five that count, and prints one JSON line. The steps of `dc` and
-`mtt20` are those of `peers.py` in `bench` beside DIR; `tesla20` is measured against MTT's.
+`python matching.py CASE DATA PEERS THREADS` makes one step to warm up and five that count, and prints one JSON line. The steps
+of `dc` and `mtt20` are those of `peers.py` in PEERS; `tesla20` is measured against MTT's.
 """
 
 import json
@@ -12,8 +12,7 @@ import sys
 import time
 from pathlib import Path
 
-STEPS, THREADS = 5, 2
-BENCH = Path(sys.argv[2]).resolve().parent / "bench"
+STEPS, BENCH, THREADS = 5, Path(sys.argv[3]), int(sys.argv[4])
 PEERS = {"dc": "cn3_dc", "mtt20": "cn3_mtt20", "tesla20": "cn3_mtt20"}
 
 

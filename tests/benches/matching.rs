@@ -1,7 +1,8 @@
 //! One step of matching objectives, as plugins called by the host: our side of `cargo xtask bench matching`. The peer's is
 //! `matching.py`.
 //!
-//! `matching CASE DIR` makes one step to warm up and five that count, and prints one JSON line; nothing of DIR is used.
+//! `matching CASE DATA PEERS THREADS` makes one step to warm up and five that count, and prints one JSON line; neither folder
+//! is looked into.
 
 use guard_host::{
     data::Split,
@@ -47,11 +48,12 @@ fn case(name: &str) -> Result<(&'static str, Value, i64)> {
 
 fn main() -> Result<()> {
     prepare_memory();
-    let mut arguments = std::env::args().skip(1).filter(|argument| argument != "--bench");
-    let (Some(name), Some(_)) = (arguments.next(), arguments.next()) else {
-        return Err(Error::new("usage: matching CASE DIR"));
+    let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
+    let [name, _, _, threads] = arguments.as_slice() else {
+        return Err(Error::new("usage: matching CASE DATA PEERS THREADS"));
     };
-    let (objective, options, used) = case(&name)?;
+    tch::set_num_threads(threads.parse().map_err(|_| Error::new("THREADS is a number"))?);
+    let (objective, options, used) = case(name)?;
 
     let plugins = Plugins::new(Locator::new(Some(built_folder().as_os_str()), None));
     let plugin = if used == 1 { "guard_matching" } else { "guard_trajectory" };

@@ -24,16 +24,16 @@ def resnet20(data, count):
     from safetensors.torch import load_file
 
     sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "attacks"))
-    import official
+    import common
 
-    network = official.Resnet20(10)
+    network = common.Resnet20(10)
     network.load_state_dict(load_file(data / "weights/resnet20-cifar10.safetensors"))
     spec = {"mean": [0.4914, 0.4822, 0.4465], "std": [0.247, 0.2435, 0.2616]}
     with tarfile.open(data / "cifar-10/cifar-10-binary.tar.gz") as archive:
         raw = archive.extractfile("cifar-10-batches-bin/test_batch.bin").read(3073 * count)
     records = numpy.frombuffer(raw, numpy.uint8).reshape(-1, 3073)
     images = torch.from_numpy(records[:, 1:].reshape(-1, 3, 32, 32).copy()).float() / 255
-    return official.Pixels(network, spec).eval(), images, torch.from_numpy(records[:, 0].astype(numpy.int64))
+    return common.Pixels(network, spec).eval(), images, torch.from_numpy(records[:, 0].astype(numpy.int64))
 
 
 def convnet(peers, count):

@@ -39,6 +39,7 @@ pub(super) fn check(session: &Session, arguments: &CheckArguments) -> Result<(),
         .filter(|limit| !limit.is_zero())
         .ok_or_else(|| Failure::usage("`--time-limit` is a number of seconds above 0"))?;
     let file = session.plugins.find_file(&arguments.name).map_err(Failure::Usage)?;
+    session.plugins.admit(&file).map_err(Failure::Usage)?;
     let settings = Settings { file, seed: arguments.seed, time_limit };
     let report = match session.format {
         Format::Json => {

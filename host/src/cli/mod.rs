@@ -16,10 +16,14 @@ mod run;
 
 pub use failure::Failure;
 
-use crate::plugin::{Locator, Plugins};
+use crate::plugin::{Locator, Plugins, TrustedKeys};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use guard_sdk::abi::{shield::shielded, shim::prepare_memory};
-use std::{io::Write, path::Path, process::ExitCode};
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 /// Adversarially robust dataset distillation from composable plugins.
 ///
@@ -41,6 +45,10 @@ struct Cli {
     /// Compare what is lent to plugins by value after every call, to find one that writes where it must not. Slower.
     #[arg(long, global = true)]
     checked: bool,
+
+    /// Load only plugins with a minisign signature (`FILE.minisig`) by one of the public keys in this file, one a line.
+    #[arg(long, value_name = "FILE", env = "GUARD_TRUSTED_KEYS", global = true)]
+    trusted_keys: Option<PathBuf>,
 
     #[command(flatten)]
     run: run::RunArguments,
@@ -177,11 +185,11 @@ pub fn main() -> ExitCode {
 }
 
 fn dispatch(cli: Cli) -> Result<(), Failure> {
-    let mut session = Session {
-        requests: cli.requests.plugins,
-        format: cli.format,
-        plugins: Plugins::new(Locator::from_environment()).checked(cli.checked),
-    };
+    let mut plugins = Plugins::new(Locator::from_environment()).checked(cli.checked);
+    if let Some(keys) = &cli.trusted_keys {
+        plugins = plugins.signed(TrustedKeys::read(keys).map_err(Failure::Usage)?);
+    }
+    let mut session = Session { requests: cli.requests.plugins, format: cli.format, plugins };
     if cli.command.is_some() && cli.run.was_given() {
         return Err(Failure::usage("a recipe and its options come after the command")
             .help("write `guard-host run RECIPE`, or leave the command out"));

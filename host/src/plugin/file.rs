@@ -46,7 +46,7 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
     }
     let section = library.section_by_name(MANIFEST_SECTION).ok_or_else(|| {
         Error::with_code("file", "is a shared library, but not a guard-host plugin: it has no manifest")
-            .help("a plugin's crate calls `guard_sdk::plugin!` and has crate-type `cdylib`")
+            .help("a plugin's crate calls `guard_sdk::plugin!` and has crate-type `cdylib`; one in C++ has `GUARD_MANIFEST`")
     })?;
     let text = section.data().map_err(|error| damaged(error.to_string()))?;
     Ok(Inspection { manifest: parse(text)?, blake3: blake3::hash(&bytes).to_hex().to_string() })
@@ -55,6 +55,8 @@ pub fn inspect(path: &Path) -> Result<Inspection> {
 fn parse(text: &[u8]) -> Result<Manifest> {
     let unreadable =
         |why: String| Error::with_code("manifest", format!("has a manifest that cannot be read ({why})"));
+    // A C compiler ends it in a zero.
+    let text = text.strip_suffix(b"\0").unwrap_or(text);
     let mut value: serde_json::Value =
         serde_json::from_slice(text).map_err(|error| unreadable(error.to_string()))?;
     let format = value.get("format").and_then(|format| format.as_str()).unwrap_or("none").to_string();

@@ -9,6 +9,7 @@ mod registry;
 mod schema;
 mod services;
 mod shared;
+mod signatures;
 mod trust;
 mod verify;
 
@@ -20,4 +21,5 @@ pub use networks::{NetworkSource, NoNetworks, unknown_network};
 pub use registry::{Loaded, Plugins};
 pub use schema::resolved;
 pub use shared::{SharedPasses, Sharing};
+pub use signatures::TrustedKeys;
 pub use verify::{limit, verify};

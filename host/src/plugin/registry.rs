@@ -6,10 +6,11 @@ use super::{
     locate::Locator,
     lock::Lock,
     shared::Sharing,
+    signatures::TrustedKeys,
     trust::only_trusted,
 };
 use guard_sdk::{
-    Error, Result, State,
+    Error, Result, Services, State,
     abi::{
         calls::{AttackInstance, ObjectiveInstance, RegularizerInstance},
         library::Library,
@@ -44,7 +45,7 @@ impl Loaded {
         let inspection = Self::inspect(path)?;
         inspection.check().map_err(named)?;
         only_trusted(path).map_err(named)?;
-        let library = Library::open(path).map_err(named)?;
+        let library = Library::open(path, &inspection.manifest).map_err(named)?;
         Ok(Self {
             path: path.to_path_buf(),
             blake3: inspection.blake3,
@@ -103,6 +104,7 @@ pub struct Plugins {
     loaded: RefCell<Vec<&'static Loaded>>,
     checks: bool,
     lock: Option<Lock>,
+    keys: Option<TrustedKeys>,
     traces: RefCell<Vec<String>>,
     kept: Rc<Kept>,
     sharing: Sharing,
@@ -116,6 +118,7 @@ impl Plugins {
             loaded: RefCell::default(),
             checks: false,
             lock: None,
+            keys: None,
             traces: RefCell::default(),
             kept: Rc::default(),
             sharing: Sharing::default(),
@@ -130,6 +133,11 @@ impl Plugins {
     /// The same for the files of `lock` alone.
     pub fn locked(self, lock: Lock) -> Self {
         Self { lock: Some(lock), ..self }
+    }
+
+    /// The same for files that are signed by one of `keys` alone.
+    pub fn signed(self, keys: TrustedKeys) -> Self {
+        Self { keys: Some(keys), ..self }
     }
 
     /// Whether lent tensors are compared by value.
@@ -161,6 +169,7 @@ impl Plugins {
         if let Some(lock) = &self.lock {
             lock.admit(&inspection).map_err(|error| prefixed(error, &path))?;
         }
+        self.admit(&path)?;
         let id = inspection.manifest.id;
         if let Some(other) = self.loaded().into_iter().find(|other| other.manifest.id == id) {
             let other = other.path.display();
@@ -173,6 +182,15 @@ impl Plugins {
         let loaded: &'static Loaded = Box::leak(Box::new(Loaded::open(&path)?));
         self.loaded.borrow_mut().push(loaded);
         Ok(loaded)
+    }
+
+    /// Whether the file may be loaded, as far as signatures go.
+    ///
+    /// # Errors
+    /// If only signed files may be, and it is none.
+    pub fn admit(&self, path: &Path) -> Result<()> {
+        let admitted = self.keys.as_ref().map_or(Ok(()), |keys| keys.admit(path));
+        admitted.map_err(|error| prefixed(error, path))
     }
 
     /// The file that `request` names; see [`Locator::find`].
@@ -305,14 +323,7 @@ impl Plugins {
         label: &str,
         options: &serde_json::Value,
     ) -> Result<Hosted<RegularizerInstance>> {
-        self.make(
-            Kind::Regularizer,
-            context,
-            name,
-            label,
-            Library::regularizers,
-            |table, services, method| RegularizerInstance::create(table, services, method, options),
-        )
+        self.make(Kind::Regularizer, context, (name, label), options, Library::regularizer)
     }
 
     /// Makes an attack; see [`Plugins::regularizer`].
@@ -326,9 +337,7 @@ impl Plugins {
         label: &str,
         options: &serde_json::Value,
     ) -> Result<Hosted<AttackInstance>> {
-        self.make(Kind::Attack, context, name, label, Library::attacks, |table, services, method| {
-            AttackInstance::create(table, services, method, options)
-        })
+        self.make(Kind::Attack, context, (name, label), options, Library::attack)
     }
 
     /// Makes an objective; see [`Plugins::regularizer`].
@@ -342,44 +351,33 @@ impl Plugins {
         label: &str,
         options: &serde_json::Value,
     ) -> Result<Hosted<ObjectiveInstance>> {
-        self.make(Kind::Objective, context, name, label, Library::objectives, |table, services, method| {
-            ObjectiveInstance::create(table, services, method, options)
-        })
+        self.make(Kind::Objective, context, (name, label), options, Library::objective)
     }
 
-    fn make<I, T>(
+    fn make<T>(
         &self,
         kind: Kind,
         context: &Context,
-        name: &str,
-        label: &str,
-        table: fn(&Library) -> Result<&'static I>,
-        create: impl FnOnce(&'static I, &guard_sdk::Services, &str) -> Result<T>,
+        (name, label): (&str, &str),
+        options: &serde_json::Value,
+        create: fn(&Library, &Services, &str, &serde_json::Value) -> Result<T>,
     ) -> Result<Hosted<T>> {
         let loaded = self.find(kind, name)?;
         let method = split(name).1;
         let who = format!("plugin `{}`, {kind} `{method}`", loaded.manifest.id);
-        let table = table(&loaded.library).map_err(|error| prefixed(error, &loaded.path))?;
-        Hosted::create(who, label, context, |services| create(table, services, method))
+        // A library with another interface is told by its file.
+        let schema = loaded.schema(kind, method)?;
+        if !loaded.library.checks_options() {
+            fits(kind, name, &schema, options)?;
+        }
+        Hosted::create(who, label, context, |services| create(&loaded.library, services, method, options))
     }
 
     /// Holds the options of a method that a plugin asks for against the method's schema, after looking for a plugin that
     /// offers it.
     pub(super) fn check_options(&self, kind: Kind, name: &str, options: &serde_json::Value) -> Result<()> {
         self.require(kind, name)?;
-        let schema = self.schema(kind, name)?;
-        let validator = jsonschema::validator_for(&schema)
-            .map_err(|error| Error::with_code("interface", format!("the schema of `{name}`: {error}")))?;
-        match validator.iter_errors(options).next() {
-            None => Ok(()),
-            Some(error) => {
-                let place = error.instance_path().to_string();
-                Err(Error::with_code(
-                    "options",
-                    format!("the options of the {kind} `{name}`: {error} at `{place}`"),
-                ))
-            }
-        }
+        fits(kind, name, &self.schema(kind, name)?, options)
     }
 
     /// The passes that the regularizers of a training step share.
@@ -391,6 +389,16 @@ impl Plugins {
     pub(super) fn kept(&self) -> &Rc<Kept> {
         &self.kept
     }
+}
+
+/// An error if the schema of a method does not allow `options`.
+fn fits(kind: Kind, name: &str, schema: &serde_json::Value, options: &serde_json::Value) -> Result<()> {
+    let validator = jsonschema::validator_for(schema)
+        .map_err(|error| Error::with_code("interface", format!("the schema of `{name}`: {error}")))?;
+    let Some(error) = validator.iter_errors(options).next() else { return Ok(()) };
+    let place = error.instance_path().to_string();
+    let message = format!("the options of the {kind} `{name}`: {error} at `{place}`");
+    Err(Error { option_path: Some(place), ..Error::with_code("options", message) })
 }
 
 /// Methods that plugins asked for, by handle.

@@ -186,15 +186,21 @@ fn line(case: &str, pairs: &[(Value, Value)]) -> Result<String> {
     let right = |(ours, peer): &(Value, Value)| Some((ours["correct"].as_i64()?, peer["correct"].as_i64()?));
     let right = pairs.first().and_then(right).map_or("–".into(), |(ours, peer)| format!("{ours} / {peer}"));
     Ok(format!(
-        "| {case} | {unit} | {:.0} | {:.0} | {:.2} ({:.2}–{:.2}) | {floor} | {right} | {:.0} / {:.0} |",
-        median(&ours),
-        median(&peer),
+        "| {case} | {unit} | {} | {} | {:.2} ({:.2}–{:.2}) | {floor} | {right} | {:.0} / {:.0} |",
+        figure_of(median(&ours)),
+        figure_of(median(&peer)),
         median(&ratios),
         ratios[0],
         ratios[ratios.len() - 1],
         median(&ours_peak),
         median(&peer_peak),
     ))
+}
+
+/// With three digits at least.
+fn figure_of(value: f64) -> String {
+    let decimals = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else if value >= 1.0 { 2 } else { 3 };
+    format!("{value:.decimals$}")
 }
 
 /// The middle of sorted values.
@@ -212,7 +218,7 @@ mod tests {
         let pairs = [(side(10.0), side(5.0)), (side(30.0), side(10.0)), (side(20.0), side(20.0))];
         assert_eq!(
             line("x", &pairs).unwrap(),
-            "| x | images/s | 20 | 10 | 2.00 (1.00–3.00) | – | – | 100 / 100 |"
+            "| x | images/s | 20.0 | 10.0 | 2.00 (1.00–3.00) | – | – | 100 / 100 |"
         );
         assert!(line("x", &[(json!({}), side(1.0))]).is_err());
         assert!(line("x", &[]).is_err());
@@ -222,7 +228,7 @@ mod tests {
     fn fewer_milliseconds_are_a_higher_ratio() {
         let ours = json!({ "ms": 50.0, "peak_mib": 10.0, "floor_ms": 40.0, "correct": 7 });
         let peer = json!({ "ms": 100.0, "peak_mib": 20.0, "correct": 8 });
-        let expected = "| x | ms | 50 | 100 | 2.00 (2.00–2.00) | 40 | 7 / 8 | 10 / 20 |";
+        let expected = "| x | ms | 50.0 | 100 | 2.00 (2.00–2.00) | 40 | 7 / 8 | 10 / 20 |";
         assert_eq!(line("x", &[(ours, peer)]).unwrap(), expected);
     }
 

@@ -1,6 +1,11 @@
 //! Host side: a plugin's tables as safe calls.
 
-use super::{convert::*, host::*, remote::batch_view};
+use super::{
+    convert::*,
+    exports::{AnyAttack, AnyObjective, AnyRegularizer},
+    host::*,
+    remote::batch_view,
+};
 use crate::{
     AttackInfo, Batch, Budget, Initial, Lab, Needs, Network, Result, Services, State, Step, Synthetic, Value,
 };
@@ -72,12 +77,19 @@ pub trait Stateful {
     fn load(&mut self, state: State) -> Result<()>;
 }
 
+/// What stands behind an instance.
+enum Behind<T: 'static, D: ?Sized> {
+    /// A plugin's table of functions.
+    Table(&'static T, Held),
+    /// Anything else that has the trait, such as a plugin in C.
+    Trait(Box<D>),
+}
+
 macro_rules! held {
-    ($(#[$doc:meta])* $name:ident, $table:ty) => {
+    ($(#[$doc:meta])* $name:ident, $table:ty, $trait:ty) => {
         $(#[$doc])*
         pub struct $name {
-            table: &'static $table,
-            held: Held,
+            behind: Behind<$table, $trait>,
         }
 
         impl $name {
@@ -94,25 +106,43 @@ macro_rules! held {
             /// # Errors
             /// If the plugin has no such method or refuses the options.
             pub fn create(table: &'static $table, services: &Services, name: &str, options: &serde_json::Value) -> Result<Self> {
-                Ok(Self { table, held: Held::create(&table.method, services, name, options)? })
+                let held = Held::create(&table.method, services, name, options)?;
+                Ok(Self { behind: Behind::Table(table, held) })
+            }
+
+            /// Takes a method over.
+            pub fn boxed(method: Box<$trait>) -> Self {
+                Self { behind: Behind::Trait(method) }
             }
 
             /// Frees the instance and reports what went wrong in its `Drop`.
             ///
             /// # Errors
             /// If it panicked.
-            pub fn release(mut self) -> Result<()> {
-                self.held.release()
+            pub fn release(self) -> Result<()> {
+                match self.behind {
+                    Behind::Table(_, mut held) => held.release(),
+                    Behind::Trait(method) => {
+                        drop(method);
+                        Ok(())
+                    }
+                }
             }
         }
 
         impl Stateful for $name {
             fn save(&self) -> Result<State> {
-                result((self.held.table.save)(self.held.instance)).and_then(take_state)
+                match &self.behind {
+                    Behind::Table(_, held) => result((held.table.save)(held.instance)).and_then(take_state),
+                    Behind::Trait(method) => method.save(),
+                }
             }
 
             fn load(&mut self, state: State) -> Result<()> {
-                result((self.held.table.load)(self.held.instance, give_state(state)))
+                match &mut self.behind {
+                    Behind::Table(_, held) => result((held.table.load)(held.instance, give_state(state))),
+                    Behind::Trait(method) => method.load(state),
+                }
             }
         }
     };
@@ -120,17 +150,17 @@ macro_rules! held {
 
 held! {
     /// A regularizer of a plugin.
-    RegularizerInstance, RegularizerTable
+    RegularizerInstance, RegularizerTable, dyn AnyRegularizer
 }
 
 held! {
     /// An attack of a plugin.
-    AttackInstance, AttackTable
+    AttackInstance, AttackTable, dyn AnyAttack
 }
 
 held! {
     /// An objective of a plugin.
-    ObjectiveInstance, ObjectiveTable
+    ObjectiveInstance, ObjectiveTable, dyn AnyObjective
 }
 
 impl RegularizerInstance {
@@ -139,9 +169,12 @@ impl RegularizerInstance {
     /// # Errors
     /// Those of the method.
     pub fn penalty(&mut self, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
-        let penalty = self.table.penalty;
+        let (table, held) = match &mut self.behind {
+            Behind::Table(table, held) => (table, held),
+            Behind::Trait(method) => return method.penalty(step, network, batch),
+        };
         let outcome = lend_step(step, |step| {
-            lend_network(network, |network| penalty(self.held.instance, step, network, &batch_view(batch)))
+            lend_network(network, |network| (table.penalty)(held.instance, step, network, &batch_view(batch)))
         });
         result(outcome).map(take)
     }
@@ -153,7 +186,10 @@ impl AttackInstance {
     /// # Errors
     /// If the method panicked.
     pub fn info(&self) -> Result<AttackInfo> {
-        Ok(serde_json::from_str(&result((self.table.describe)(self.held.instance))?)?)
+        match &self.behind {
+            Behind::Table(table, held) => Ok(serde_json::from_str(&result((table.describe)(held.instance))?)?),
+            Behind::Trait(method) => Ok(method.info()),
+        }
     }
 
     /// See [`Attack::perturb`](crate::Attack::perturb).
@@ -167,10 +203,13 @@ impl AttackInstance {
         batch: &Batch,
         budget: &Budget,
     ) -> Result<Tensor> {
-        let perturb = self.table.perturb;
+        let (table, held) = match &mut self.behind {
+            Behind::Table(table, held) => (table, held),
+            Behind::Trait(method) => return method.perturb(step, network, batch, budget),
+        };
         let outcome = lend_step(step, |step| {
             lend_network(network, |network| {
-                perturb(self.held.instance, step, network, &batch_view(batch), &budget_view(budget))
+                (table.perturb)(held.instance, step, network, &batch_view(batch), &budget_view(budget))
             })
         });
         result(outcome).map(take)
@@ -183,7 +222,10 @@ impl ObjectiveInstance {
     /// # Errors
     /// If the method panicked.
     pub fn needs(&self) -> Result<Needs> {
-        Ok(serde_json::from_str(&result((self.table.needs)(self.held.instance))?)?)
+        match &self.behind {
+            Behind::Table(table, held) => Ok(serde_json::from_str(&result((table.needs)(held.instance))?)?),
+            Behind::Trait(method) => Ok(method.needs()),
+        }
     }
 
     /// See [`Objective::initialise`](crate::Objective::initialise).
@@ -191,9 +233,13 @@ impl ObjectiveInstance {
     /// # Errors
     /// Those of the method.
     pub fn initialise(&mut self, step: &Step, lab: &Lab) -> Result<Option<Initial>> {
-        let initialise = self.table.initialise;
-        let outcome =
-            lend_step(step, |step| lend_lab(lab.backend(), |lab| initialise(self.held.instance, step, lab)));
+        let (table, held) = match &mut self.behind {
+            Behind::Table(table, held) => (table, held),
+            Behind::Trait(method) => return method.initialise(step, lab),
+        };
+        let outcome = lend_step(step, |step| {
+            lend_lab(lab.backend(), |lab| (table.initialise)(held.instance, step, lab))
+        });
         let initial = result(outcome)?.into_option();
         Ok(initial.map(|initial| Initial { images: take(initial.images), labels: take(initial.labels) }))
     }
@@ -203,10 +249,13 @@ impl ObjectiveInstance {
     /// # Errors
     /// Those of the method.
     pub fn value(&mut self, step: &Step, synthetic: &Synthetic, lab: &Lab) -> Result<Value> {
-        let value = self.table.value;
+        let (table, held) = match &mut self.behind {
+            Behind::Table(table, held) => (table, held),
+            Behind::Trait(method) => return method.value(step, synthetic, lab),
+        };
         let outcome = lend_step(step, |step| {
             lend_lab(lab.backend(), |lab| {
-                lend_synthetic(synthetic, |synthetic| value(self.held.instance, step, synthetic, lab))
+                lend_synthetic(synthetic, |synthetic| (table.value)(held.instance, step, synthetic, lab))
             })
         });
         let value = result(outcome)?;
@@ -219,10 +268,15 @@ impl ObjectiveInstance {
     /// # Errors
     /// Those of the method.
     pub fn after_step(&mut self, step: &Step, synthetic: &Synthetic, lab: &Lab) -> Result<()> {
-        let after_step = self.table.after_step;
+        let (table, held) = match &mut self.behind {
+            Behind::Table(table, held) => (table, held),
+            Behind::Trait(method) => return method.after_step(step, synthetic, lab),
+        };
         result(lend_step(step, |step| {
             lend_lab(lab.backend(), |lab| {
-                lend_synthetic(synthetic, |synthetic| after_step(self.held.instance, step, synthetic, lab))
+                lend_synthetic(synthetic, |synthetic| {
+                    (table.after_step)(held.instance, step, synthetic, lab)
+                })
             })
         }))
     }

@@ -9,6 +9,7 @@ use abi_stable::std_types::{RNone, ROption, RSome, RString};
 use guard_abi::{BudgetView, Failure, NamedHandle, Outcome, TensorHandle, TensorView};
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref};
 use tch::{Kind, Tensor};
+use torch_sys::C_tensor;
 
 /// Hands a tensor over.
 pub fn give(tensor: Tensor) -> TensorHandle {
@@ -47,6 +48,21 @@ impl Deref for Borrowed<'_> {
 pub fn borrow(view: TensorView<'_>) -> Borrowed<'_> {
     // SAFETY: the view guarantees a live at::Tensor for its lifetime; ManuallyDrop keeps us from freeing it.
     let tensor = unsafe { Tensor::from_ptr(view.as_pointer().cast()) };
+    Borrowed { tensor: ManuallyDrop::new(tensor), lent: PhantomData }
+}
+
+/// Hands a tensor over as C has it: a pointer that the other side deletes.
+pub fn give_pointer(tensor: Tensor) -> *mut C_tensor {
+    ManuallyDrop::new(tensor).as_ptr().cast_mut()
+}
+
+/// A tensor of C's, not freed here.
+///
+/// # Safety
+/// The pointer is to a live `at::Tensor` for the lifetime that the caller chooses.
+pub unsafe fn borrow_pointer<'a>(pointer: *const C_tensor) -> Borrowed<'a> {
+    // SAFETY: promised by the caller; ManuallyDrop keeps us from freeing it.
+    let tensor = unsafe { Tensor::from_ptr(pointer.cast_mut()) };
     Borrowed { tensor: ManuallyDrop::new(tensor), lent: PhantomData }
 }
 

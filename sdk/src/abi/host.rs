@@ -91,7 +91,7 @@ pub fn as_host<T>(age: Age, body: impl FnOnce() -> T) -> T {
 }
 
 /// A description as text.
-fn describe(value: &impl serde::Serialize) -> Result<RString> {
+pub(super) fn describe(value: &impl serde::Serialize) -> Result<RString> {
     let mut value = serde_json::to_value(value)?;
     if AGE.get() == Age::Newer {
         value["x-of-a-newer-host"] = serde_json::json!({ "numbers": [1, 2] });

@@ -1,7 +1,10 @@
 //! Host side: a plugin's library file as tables. Libraries are never unloaded.
 
-use super::{calls::*, shim};
-use crate::{Error, Result, Services, TORCH_VERSION, manifest::Kind};
+use super::{c, calls::*, shim};
+use crate::{
+    Error, Result, Services, TORCH_VERSION,
+    manifest::{Kind, Manifest},
+};
 use abi_stable::{
     library::{LibraryError, lib_header_from_path},
     std_types::RStr,
@@ -13,133 +16,157 @@ use std::path::Path;
 
 /// A loaded library whose root has the right layout and that shares this process's libtorch.
 pub struct Library {
-    root: RootRef,
+    offers: Offers,
+}
+
+/// Through which interface a library offers its methods.
+enum Offers {
+    /// abi_stable's.
+    Tables(RootRef),
+    /// C's.
+    C(c::Plugin),
 }
 
 impl Library {
-    /// Loads the library at `path` and compares layouts and fingerprints. The caller has looked at the file first: a
-    /// damaged one ends the process inside the loader.
+    /// Loads the library at `path`, which says `manifest` of itself, and compares layouts and fingerprints. The caller has looked
+    /// at the file first: a damaged one ends the process inside the loader.
     ///
     /// # Errors
     /// If the loader, the layout of the root, or the fingerprint refuses. Long explanations are in `causes`.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub fn open(path: &Path, manifest: &Manifest) -> Result<Self> {
+        if manifest.methods.iter().any(|method| method.interface == c::C_INTERFACE) {
+            return Ok(Self { offers: Offers::C(c::open(path)?) });
+        }
         // abi_stable caches one root module per type; asking each header itself keeps several plugins apart.
         let root = lib_header_from_path(path)
             .and_then(|header| header.init_root_module::<RootRef>())
             .map_err(explain)?;
-        check_fingerprint((root.fingerprint())())?;
-        Ok(Self { root })
-    }
-
-    /// Regularizers, through this host's interface.
-    ///
-    /// # Errors
-    /// If the library does not offer it, or offers something else under its id.
-    pub fn regularizers(&self) -> Result<&'static RegularizerTable> {
-        self.table(Kind::Regularizer, Interface::table::<RegularizerTable>)
-    }
-
-    /// Attacks, through this host's interface.
-    ///
-    /// # Errors
-    /// If the library does not offer it, or offers something else under its id.
-    pub fn attacks(&self) -> Result<&'static AttackTable> {
-        self.table(Kind::Attack, Interface::table::<AttackTable>)
-    }
-
-    /// Objectives, through this host's interface.
-    ///
-    /// # Errors
-    /// If the library does not offer it, or offers something else under its id.
-    pub fn objectives(&self) -> Result<&'static ObjectiveTable> {
-        self.table(Kind::Objective, Interface::table::<ObjectiveTable>)
+        let Fingerprint { torch, cxx11_abi, symbol } = (root.fingerprint())();
+        check_fingerprint(torch.as_str(), cxx11_abi, symbol == shim::symbol())?;
+        Ok(Self { offers: Offers::Tables(root) })
     }
 
     /// The JSON Schema of a method's options.
     ///
     /// # Errors
-    /// If there is no such method.
+    /// If there is no such method, or the library does not offer its kind through this host's interface.
     pub fn schema(&self, kind: Kind, name: &str) -> Result<serde_json::Value> {
-        match kind {
-            Kind::Regularizer => RegularizerInstance::schema(self.regularizers()?, name),
-            Kind::Attack => AttackInstance::schema(self.attacks()?, name),
-            Kind::Objective => ObjectiveInstance::schema(self.objectives()?, name),
+        match (&self.offers, kind) {
+            (Offers::C(plugin), kind) => plugin.schema(kind, name),
+            (Offers::Tables(root), Kind::Regularizer) => RegularizerInstance::schema(regularizers(*root)?, name),
+            (Offers::Tables(root), Kind::Attack) => AttackInstance::schema(attacks(*root)?, name),
+            (Offers::Tables(root), Kind::Objective) => ObjectiveInstance::schema(objectives(*root)?, name),
         }
+    }
+
+    /// Whether it was the plugin's part to hold options against the schema; if not, the host's.
+    pub fn checks_options(&self) -> bool {
+        matches!(self.offers, Offers::Tables(_))
     }
 
     /// Makes a regularizer.
     ///
     /// # Errors
-    /// If there is none of that name, or it refuses the options.
+    /// As [`Library::schema`]; or if the method refuses the options.
     pub fn regularizer(
         &self,
         services: &Services,
         name: &str,
         options: &serde_json::Value,
     ) -> Result<RegularizerInstance> {
-        RegularizerInstance::create(self.regularizers()?, services, name, options)
+        match &self.offers {
+            Offers::C(plugin) => {
+                Ok(RegularizerInstance::boxed(Box::new(plugin.regularizer(services, name, options)?)))
+            }
+            Offers::Tables(root) => RegularizerInstance::create(regularizers(*root)?, services, name, options),
+        }
     }
 
     /// Makes an attack.
     ///
     /// # Errors
-    /// If there is none of that name, or it refuses the options.
+    /// See [`Library::regularizer`].
     pub fn attack(
         &self,
         services: &Services,
         name: &str,
         options: &serde_json::Value,
     ) -> Result<AttackInstance> {
-        AttackInstance::create(self.attacks()?, services, name, options)
+        match &self.offers {
+            Offers::C(plugin) => Ok(AttackInstance::boxed(Box::new(plugin.attack(services, name, options)?))),
+            Offers::Tables(root) => AttackInstance::create(attacks(*root)?, services, name, options),
+        }
     }
 
     /// Makes an objective.
     ///
     /// # Errors
-    /// If there is none of that name, or it refuses the options.
+    /// See [`Library::regularizer`].
     pub fn objective(
         &self,
         services: &Services,
         name: &str,
         options: &serde_json::Value,
     ) -> Result<ObjectiveInstance> {
-        ObjectiveInstance::create(self.objectives()?, services, name, options)
+        match &self.offers {
+            Offers::C(plugin) => Err(plugin.schema(Kind::Objective, name).map_or_else(|error| error, |_| {
+                Error::unsupported("objectives have no interface in C")
+            })),
+            Offers::Tables(root) => ObjectiveInstance::create(objectives(*root)?, services, name, options),
+        }
     }
 
     /// Whether the library answers for the interface with this id.
     pub fn offers(&self, id: &str) -> bool {
-        (self.root.interface())(RStr::from(id)).is_some()
-    }
-
-    fn table<T>(
-        &self,
-        kind: Kind,
-        check: fn(&Interface) -> Result<&'static T, LayoutMismatch>,
-    ) -> Result<&'static T> {
-        let id = kind.interface();
-        let interface = (self.root.interface())(RStr::from(id))
-            .into_option()
-            .ok_or_else(|| Error::with_code("interface", format!("does not offer `{id}`")))?;
-        check(&interface).map_err(|mismatch| {
-            Error::with_code("interface", format!("has another `{id}` than this host"))
-                .help("rebuild it against this host's SDK")
-                .cause(mismatch.details)
-        })
+        match &self.offers {
+            Offers::C(_) => id == c::C_INTERFACE,
+            Offers::Tables(root) => (root.interface())(RStr::from(id)).is_some(),
+        }
     }
 }
 
-fn check_fingerprint(theirs: Fingerprint) -> Result<()> {
-    if theirs.torch.as_str() != TORCH_VERSION {
-        return Err(wrong_torch(theirs.torch.as_str()));
+fn regularizers(root: RootRef) -> Result<&'static RegularizerTable> {
+    table(root, Kind::Regularizer, Interface::table::<RegularizerTable>)
+}
+
+fn attacks(root: RootRef) -> Result<&'static AttackTable> {
+    table(root, Kind::Attack, Interface::table::<AttackTable>)
+}
+
+fn objectives(root: RootRef) -> Result<&'static ObjectiveTable> {
+    table(root, Kind::Objective, Interface::table::<ObjectiveTable>)
+}
+
+/// The functions of a kind, if they are offered through this host's interface and have its layout.
+fn table<T>(
+    root: RootRef,
+    kind: Kind,
+    check: fn(&Interface) -> Result<&'static T, LayoutMismatch>,
+) -> Result<&'static T> {
+    let id = kind.interface();
+    let interface = (root.interface())(RStr::from(id))
+        .into_option()
+        .ok_or_else(|| Error::with_code("interface", format!("does not offer `{id}`")))?;
+    check(&interface).map_err(|mismatch| {
+        Error::with_code("interface", format!("has another `{id}` than this host"))
+            .help("rebuild it against this host's SDK")
+            .cause(mismatch.details)
+    })
+}
+
+/// An error if a plugin was compiled for another libtorch, with another C++ ABI, or has a libtorch of its own.
+pub(super) fn check_fingerprint(torch: &str, cxx11_abi: bool, same_symbol: bool) -> Result<()> {
+    if torch != TORCH_VERSION {
+        return Err(wrong_torch(torch));
     }
-    if !theirs.cxx11_abi {
+    if !cxx11_abi {
         return Err(Error::with_code(
             "interface",
             "was compiled with the old C++ ABI, this host with the new one",
         )
         .help("rebuild it with _GLIBCXX_USE_CXX11_ABI=1"));
     }
-    if theirs.symbol != shim::symbol() {
+    if !same_symbol {
         return Err(Error::with_code("interface", "brought a second libtorch into the process")
             .help("link it against libtorch's shared libraries, not a static one, and start the host with one LIBTORCH"));
     }
@@ -185,7 +212,7 @@ fn explain(error: LibraryError) -> Error {
     }
 }
 
-fn innermost(error: &dyn std::error::Error) -> String {
+pub(super) fn innermost(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
         inner = source;

@@ -11,8 +11,10 @@
 //! | `host` | host | the host's objects as tables of functions |
 //! | `calls` | host | a plugin's tables as safe calls |
 //! | `library` | host | a library file as tables |
+//! | `c` | host | plugins in C and C++ |
 //! | `shim` | both | libtorch functions that tch lacks |
 
+pub mod c;
 pub mod calls;
 pub mod convert;
 pub mod export;
