@@ -20,7 +20,12 @@ fn sdk() -> PathBuf {
 fn compile(arguments: &[&str], source: &Path, output: &Path) {
     let libtorch = PathBuf::from(env::var_os("LIBTORCH").expect("`.cargo/config.toml` sets LIBTORCH"));
     let mut compiler = Command::new(env::var_os("CXX").unwrap_or_else(|| "c++".into()));
-    compiler.args(["-std=c++17", "-Wall", "-Wextra", "-Werror"]).args(arguments).arg(source).arg("-o").arg(output);
+    compiler
+        .args(["-std=c++17", "-Wall", "-Wextra", "-Werror"])
+        .args(arguments)
+        .arg(source)
+        .arg("-o")
+        .arg(output);
     compiler.arg("-I").arg(sdk().join("include"));
     for include in ["include", "include/torch/csrc/api/include"] {
         compiler.arg("-isystem").arg(libtorch.join(include));
@@ -69,7 +74,7 @@ weight = 0.1
 [[training.regularizers]]
 use = "adversarial"
 weight = 0.1
-options = { attack = "iterated-sign", attack_options = { steps = 2 }, threat = { norm = "linf", epsilon = 0.1 } }
+options = { attack = { use = "iterated-sign", options = { steps = 2 } }, threat = { norm = "linf", epsilon = 0.1 } }
 [evaluate]
 probe_images = 0
 [evaluate.threat]
@@ -93,7 +98,7 @@ options = { steps = 5 }
     // The schema is held against what the recipe says, at its place.
     fs::write(here.path("wrong.toml"), recipe.replace("steps = 5", "stepps = 5")).unwrap();
     let error = here.fails(2, &["wrong.toml", "--dry-run"]);
-    assert!(error.contains("stepps") && error.contains("wrong.toml:33"), "{error}");
+    assert!(error.contains("stepps") && error.contains("wrong.toml:27:13"), "{error}");
 
     // A file of another libtorch is refused before it is loaded, and one that was changed after the lock.
     let bytes = fs::read(here.path("libexample_cpp.so")).unwrap();
@@ -183,7 +188,9 @@ fn state_errors_and_exceptions_cross_as_they_are() {
     let report: serde_json::Value = serde_json::from_slice(&report.stdout).expect(&stderr(&report));
     let tests = report["tests"].as_array().unwrap();
     let verdict = |method: &str, name: &str| {
-        let found = tests.iter().find(|test| test["name"] == name && test["subject"] == format!("regularizer/{method}"));
+        let found = tests
+            .iter()
+            .find(|test| test["name"] == name && test["subject"] == format!("regularizer/{method}"));
         found.unwrap_or_else(|| panic!("{report:#}"))["verdict"].clone()
     };
     assert_eq!(verdict("remembering", "state-round-trip"), "passed", "{report:#}");
@@ -198,7 +205,7 @@ fn state_errors_and_exceptions_cross_as_they_are() {
         ("throwing", "the method threw 7"),
         ("torch-error", "shape '[5]' is invalid for input of size 4"),
         ("wrong-network", "the network takes images"),
-        ("empty-handed", "it returned no tensor"),
+        ("empty-handed", "a penalty of shape [0], not a scalar"),
     ] {
         fs::write(here.path("recipe.toml"), recipe(method)).unwrap();
         let error = stderr(&here.run(&["recipe.toml", "--quiet", "--out", method]));

@@ -107,7 +107,10 @@ fn the_search_path_is_the_variable_and_the_executables_folders_but_nothing_relat
 #[test]
 fn with_trusted_keys_only_signed_plugins_are_loaded() {
     let here = Here::new();
-    let (mine, theirs) = (minisign::KeyPair::generate_unencrypted_keypair(), minisign::KeyPair::generate_unencrypted_keypair());
+    let (mine, theirs) = (
+        minisign::KeyPair::generate_unencrypted_keypair(),
+        minisign::KeyPair::generate_unencrypted_keypair(),
+    );
     let (mine, theirs) = (mine.unwrap(), theirs.unwrap());
     let copy = here.path("libguard_curv.so");
     fs::copy(library("guard_curv"), &copy).unwrap();

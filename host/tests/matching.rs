@@ -103,20 +103,38 @@ fn whitening_is_part_of_the_networks_and_of_the_artefact_and_undone_for_pictures
     let here = Here::new();
     let zca = recipe(MTT).replace("[network]\n", "zca = {}\n[network]\n");
     let zca = zca.replace("folder = \"kept\"\n", "").replace("iterations = 2", "iterations = 20");
+    let zca = zca.replace("count = 1\nepochs = 2", "count = 1\nepochs = 100");
     run(&here, &zca, "whitened");
     let manifest = json(&here.path("whitened/distilled/manifest.json"));
     assert_eq!((&manifest["space"], &manifest["whitening"]["epsilon"]), (&"pixels".into(), &0.1.into()));
-    let tensors = guard_host::network::weights::read_tensors(&here.path("whitened/distilled/whitening.safetensors"));
-    let shapes: Vec<_> = tensors.unwrap().iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
+    let tensors =
+        guard_host::network::weights::read_tensors(&here.path("whitened/distilled/whitening.safetensors"));
+    let shapes: Vec<_> =
+        tensors.unwrap().iter().map(|(name, tensor)| (name.clone(), tensor.size())).collect();
     assert_eq!(shapes, [("zca.matrix".to_string(), vec![64, 64]), ("zca.mean".into(), vec![64])]);
 
     // A student is evaluated from its file alone.
     let results = json(&here.path("whitened/results.json"));
-    let clean = results["variants"][0]["students"][0]["clean"].clone();
+    let clean = results["variants"][0]["students"][0]["evaluate"][0]["clean"].clone();
     let evaluated = here.succeeds(&[
-        "evaluate", "--network", "whitened/checkpoints/student-0.safetensors", "--architecture", "convnet",
-        "--set", "network.depth=1", "--set", "network.width=4", "--dataset", "digits",
-        "--set", "data.train_images=100", "--set", "data.test_images=50", "--format", "json", "--quiet",
+        "evaluate",
+        "--network",
+        "whitened/checkpoints/student-0.safetensors",
+        "--architecture",
+        "convnet",
+        "--set",
+        "network.depth=1",
+        "--set",
+        "network.width=4",
+        "--dataset",
+        "digits",
+        "--set",
+        "data.train_images=100",
+        "--set",
+        "data.test_images=50",
+        "--format",
+        "json",
+        "--quiet",
     ]);
     let evaluated: serde_json::Value = serde_json::from_str(&evaluated).unwrap();
     assert_eq!(evaluated["clean"], clean, "{evaluated}");
@@ -130,7 +148,7 @@ fn whitening_is_part_of_the_networks_and_of_the_artefact_and_undone_for_pictures
     fs::write(here.path("recipe.toml"), large).unwrap();
     let error = here.fails(2, &["recipe.toml", "--dry-run"]);
     assert!(error.contains("at most 12288 can be whitened"), "{error}");
-    assert!(error.contains("recipe.toml:6:1"), "{error}");
+    assert!(error.contains("recipe.toml:6:7"), "{error}");
 }
 
 #[test]

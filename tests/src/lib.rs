@@ -9,5 +9,5 @@ mod surrogate;
 
 pub use bench::{Bench, Recording, Unprepared};
 pub use fixtures::{Examples, bits, one_line, spec};
-pub use libraries::{RawPlugins, altered, built_folder, library, loaded_library, raw_plugins};
+pub use libraries::{RawPlugins, altered, built_folder, library, loaded_library, opened, raw_plugins};
 pub use surrogate::Other;

@@ -1,6 +1,7 @@
 //! Where the plugin libraries are that cargo built, and altered copies of them.
 
-use guard_host::plugin::library_name;
+use guard_host::plugin::{inspect, library_name};
+use guard_sdk::abi::library::Library;
 use std::{
     env, fs,
     path::{Path, PathBuf},
@@ -17,6 +18,13 @@ pub fn built_folder() -> PathBuf {
 /// The library of a plugin in this workspace, e.g. `guard_curv`.
 pub fn library(name: &str) -> PathBuf {
     built_folder().join(library_name(name))
+}
+
+/// The same, loaded without the host's guard.
+pub fn opened(name: &str) -> Library {
+    let path = library(name);
+    let manifest = inspect(&path).expect("a plugin of this workspace").manifest;
+    Library::open(&path, &manifest).expect("a plugin of this workspace")
 }
 
 /// The file of a shared library that this process has loaded, by the start of its name, e.g. `libc10.so`.

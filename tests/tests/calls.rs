@@ -9,10 +9,9 @@ use guard_sdk::{
         calls::RegularizerInstance,
         convert::{result, take},
         host::{lend_network, lend_services, lend_step},
-        library::Library,
     },
 };
-use guard_tests::{Bench, Examples, Unprepared, bits, library, one_line};
+use guard_tests::{Bench, Examples, Unprepared, bits, one_line, opened};
 use serde_json::json;
 use std::cell::{Cell, RefCell};
 
@@ -104,7 +103,7 @@ fn a_handle_that_the_host_never_gave_out_is_an_error() {
 fn a_second_call_during_a_call_is_refused_by_the_plugin_itself() {
     // Below `Plugins`, whose own guard would be first: the tables of functions as any host could call them.
     let _bench = Bench::new(&[]);
-    let table = Library::open(&library("guard_misbehaving")).unwrap().regularizers().unwrap();
+    let table = opened("guard_misbehaving").regularizers().unwrap();
     let instance: Cell<Option<Instance>> = Cell::new(None);
     let second: RefCell<Option<Error>> = RefCell::new(None);
     let backend = Unprepared {

@@ -3,10 +3,10 @@
 use guard_host::plugin::Hosted;
 use guard_sdk::{
     Error, Kind, Lab, Network, OwnedNetwork, Result, Services, Space, Synthetic, Tensor, Value,
-    abi::{calls::*, library::Library},
+    abi::calls::*,
     lab::{ExpertsInfo, LabBackend, LabInfo, RealBatch},
 };
-use guard_tests::{Bench, Examples, Unprepared, library, one_line};
+use guard_tests::{Bench, Examples, Unprepared, one_line, opened};
 use serde_json::json;
 
 const BUDGET: guard_sdk::Budget = guard_sdk::Budget { norm: guard_sdk::Norm::Linf, epsilon: 0.1 };
@@ -131,7 +131,7 @@ macro_rules! for_each_kind {
     ($when:literal, |$instance:ident, $kind:ident| $body:block) => {{
         // Alone in the process, as every test that calls a plugin.
         let _bench = Bench::new(&[]);
-        let library = Library::open(&library("guard_misbehaving")).unwrap();
+        let library = opened("guard_misbehaving");
         let backend = Unprepared { logged: || {} };
         let (services, options) = (Services::lend(&backend), json!({ "when": $when }));
         {

@@ -8,10 +8,9 @@ use guard_sdk::{
     abi::{
         convert::{lend, result, take},
         host::{lend_network, lend_services},
-        library::Library,
     },
 };
-use guard_tests::{Bench, Examples, Unprepared, altered, bits, library, one_line, raw_plugins};
+use guard_tests::{Bench, Examples, Unprepared, altered, bits, one_line, opened, raw_plugins};
 use serde_json::json;
 use std::sync::OnceLock;
 
@@ -74,7 +73,7 @@ fn a_plugin_computes_for_itself_what_an_older_host_does_not_share() {
     let mut here = bench.regularizer("gradient-norm", json!({})).unwrap();
     let expected = here.penalty(&context, &network, &examples.batch()).unwrap();
 
-    let table = Library::open(&library("guard_curv")).unwrap().regularizers().unwrap();
+    let table = opened("guard_curv").regularizers().unwrap();
     let backend = Unprepared { logged: || () };
     let found = lend_services(&Services::lend(&backend), |host| {
         INTERFACE.get_or_init(|| host.interface);

@@ -459,9 +459,9 @@ mod tests {
         for step in ["one", "two"] {
             let gradient = double(step, &[3, 1, 2, 2]);
             group.apply(&[gradient.shallow_clone()], 1.0).unwrap();
-            velocity = velocity * 0.5 + gradient.reshape([3, 4]).matmul(&matrix.linalg_inv());
+            velocity = velocity * 0.5 + gradient.reshape([3, 4]).matmul(&Tensor::linalg_inv(&matrix));
             let whitened = (&images - &mean).matmul(&matrix) - &velocity * 0.5;
-            images = (whitened.matmul(&matrix.linalg_inv()) + &mean).clamp(-2.0, 2.0);
+            images = (whitened.matmul(&Tensor::linalg_inv(&matrix)) + &mean).clamp(-2.0, 2.0);
             let found = group.images().reshape([3, 4]);
             assert!((found - &images).abs().max().double_value(&[]) < 1e-10);
         }

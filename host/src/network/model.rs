@@ -54,7 +54,8 @@ impl Model {
     ) -> Result<Self> {
         let like = parameters.first().ok_or_else(|| Error::new("a network needs parameters"))?;
         let (mean, std) = (channel_values(&spec.mean, like), channel_values(&spec.std, like));
-        let whitening = spec.whitening.as_ref().map(|whitening| whitening.map(spec.input, like)).transpose()?;
+        let whitening =
+            spec.whitening.as_ref().map(|whitening| whitening.map(spec.input, like)).transpose()?;
         let info = spec.info(&program);
         let channels_last = suits_channels_last(&program, like);
         let model = Self {

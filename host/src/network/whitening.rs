@@ -173,7 +173,7 @@ impl WhiteningMap {
     /// # Errors
     /// If libtorch refuses.
     pub fn inverse(&self) -> Result<Inverse> {
-        let inverse = self.matrix.to_kind(Kind::Double).f_linalg_inv()?;
+        let inverse = Tensor::f_linalg_inv(&self.matrix.to_kind(Kind::Double))?;
         Ok(Inverse { forth: self.share(), matrix: inverse.to_kind(self.matrix.kind()) })
     }
 }
@@ -249,9 +249,12 @@ mod tests {
         assert!((&map.matrix - map.matrix.tr()).abs().max().double_value(&[]) < 1e-7);
         let whitened = map.apply(&normalised).unwrap();
         assert_eq!(whitened.size(), [200, 3, 2, 2]);
-        assert!(whitened.flatten(1, -1).mean_dim(0, false, Kind::Double).abs().max().double_value(&[]) < 1e-6);
+        assert!(
+            whitened.flatten(1, -1).mean_dim(0, false, Kind::Double).abs().max().double_value(&[]) < 1e-6
+        );
         // Neighbours were correlated, and are so no more than ε leaves them.
-        let most = |covariance: Tensor| (&covariance - covariance.diag(0).diag(0)).abs().max().double_value(&[]);
+        let most =
+            |covariance: Tensor| (&covariance - covariance.diag(0).diag(0)).abs().max().double_value(&[]);
         let left = covariance(&whitened.flatten(1, -1));
         assert!(most(left) < 0.3 * most(covariance(&rows)));
     }

@@ -53,8 +53,9 @@ impl TrustedKeys {
             refused(format!("has no signature `{}`: {error}", place.display()))
                 .help("its author signs it with `minisign -S -m FILE`")
         })?;
-        let signature = Signature::decode(&text)
-            .map_err(|error| refused(format!("has a signature `{}` that is none: {error}", place.display())))?;
+        let signature = Signature::decode(&text).map_err(|error| {
+            refused(format!("has a signature `{}` that is none: {error}", place.display()))
+        })?;
         let bytes = fs::read(library).map_err(|error| refused(format!("cannot be read: {error}")))?;
         // Prehashed signatures alone, which minisign has made since 0.6.
         match self.keys.iter().any(|key| key.verify(&bytes, &signature, false).is_ok()) {

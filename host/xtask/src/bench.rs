@@ -199,7 +199,15 @@ fn line(case: &str, pairs: &[(Value, Value)]) -> Result<String> {
 
 /// With three digits at least.
 fn figure_of(value: f64) -> String {
-    let decimals = if value >= 100.0 { 0 } else if value >= 10.0 { 1 } else if value >= 1.0 { 2 } else { 3 };
+    let decimals = if value >= 100.0 {
+        0
+    } else if value >= 10.0 {
+        1
+    } else if value >= 1.0 {
+        2
+    } else {
+        3
+    };
     format!("{value:.decimals$}")
 }
 

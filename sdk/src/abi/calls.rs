@@ -187,7 +187,9 @@ impl AttackInstance {
     /// If the method panicked.
     pub fn info(&self) -> Result<AttackInfo> {
         match &self.behind {
-            Behind::Table(table, held) => Ok(serde_json::from_str(&result((table.describe)(held.instance))?)?),
+            Behind::Table(table, held) => {
+                Ok(serde_json::from_str(&result((table.describe)(held.instance))?)?)
+            }
             Behind::Trait(method) => Ok(method.info()),
         }
     }
@@ -274,9 +276,7 @@ impl ObjectiveInstance {
         };
         result(lend_step(step, |step| {
             lend_lab(lab.backend(), |lab| {
-                lend_synthetic(synthetic, |synthetic| {
-                    (table.after_step)(held.instance, step, synthetic, lab)
-                })
+                lend_synthetic(synthetic, |synthetic| (table.after_step)(held.instance, step, synthetic, lab))
             })
         }))
     }

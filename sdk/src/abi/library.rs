@@ -46,6 +46,30 @@ impl Library {
         Ok(Self { offers: Offers::Tables(root) })
     }
 
+    /// Regularizers, through this host's interface.
+    ///
+    /// # Errors
+    /// If the library does not offer it, or offers something else under its id.
+    pub fn regularizers(&self) -> Result<&'static RegularizerTable> {
+        self.table(Kind::Regularizer, Interface::table::<RegularizerTable>)
+    }
+
+    /// Attacks, through this host's interface.
+    ///
+    /// # Errors
+    /// If the library does not offer it, or offers something else under its id.
+    pub fn attacks(&self) -> Result<&'static AttackTable> {
+        self.table(Kind::Attack, Interface::table::<AttackTable>)
+    }
+
+    /// Objectives, through this host's interface.
+    ///
+    /// # Errors
+    /// If the library does not offer it, or offers something else under its id.
+    pub fn objectives(&self) -> Result<&'static ObjectiveTable> {
+        self.table(Kind::Objective, Interface::table::<ObjectiveTable>)
+    }
+
     /// The JSON Schema of a method's options.
     ///
     /// # Errors
@@ -53,9 +77,9 @@ impl Library {
     pub fn schema(&self, kind: Kind, name: &str) -> Result<serde_json::Value> {
         match (&self.offers, kind) {
             (Offers::C(plugin), kind) => plugin.schema(kind, name),
-            (Offers::Tables(root), Kind::Regularizer) => RegularizerInstance::schema(regularizers(*root)?, name),
-            (Offers::Tables(root), Kind::Attack) => AttackInstance::schema(attacks(*root)?, name),
-            (Offers::Tables(root), Kind::Objective) => ObjectiveInstance::schema(objectives(*root)?, name),
+            (Offers::Tables(_), Kind::Regularizer) => RegularizerInstance::schema(self.regularizers()?, name),
+            (Offers::Tables(_), Kind::Attack) => AttackInstance::schema(self.attacks()?, name),
+            (Offers::Tables(_), Kind::Objective) => ObjectiveInstance::schema(self.objectives()?, name),
         }
     }
 
@@ -78,7 +102,7 @@ impl Library {
             Offers::C(plugin) => {
                 Ok(RegularizerInstance::boxed(Box::new(plugin.regularizer(services, name, options)?)))
             }
-            Offers::Tables(root) => RegularizerInstance::create(regularizers(*root)?, services, name, options),
+            Offers::Tables(_) => RegularizerInstance::create(self.regularizers()?, services, name, options),
         }
     }
 
@@ -94,7 +118,7 @@ impl Library {
     ) -> Result<AttackInstance> {
         match &self.offers {
             Offers::C(plugin) => Ok(AttackInstance::boxed(Box::new(plugin.attack(services, name, options)?))),
-            Offers::Tables(root) => AttackInstance::create(attacks(*root)?, services, name, options),
+            Offers::Tables(_) => AttackInstance::create(self.attacks()?, services, name, options),
         }
     }
 
@@ -109,10 +133,10 @@ impl Library {
         options: &serde_json::Value,
     ) -> Result<ObjectiveInstance> {
         match &self.offers {
-            Offers::C(plugin) => Err(plugin.schema(Kind::Objective, name).map_or_else(|error| error, |_| {
-                Error::unsupported("objectives have no interface in C")
-            })),
-            Offers::Tables(root) => ObjectiveInstance::create(objectives(*root)?, services, name, options),
+            Offers::C(plugin) => Err(plugin
+                .schema(Kind::Objective, name)
+                .map_or_else(|error| error, |_| Error::unsupported("objectives have no interface in C"))),
+            Offers::Tables(_) => ObjectiveInstance::create(self.objectives()?, services, name, options),
         }
     }
 
@@ -123,35 +147,26 @@ impl Library {
             Offers::Tables(root) => (root.interface())(RStr::from(id)).is_some(),
         }
     }
-}
 
-fn regularizers(root: RootRef) -> Result<&'static RegularizerTable> {
-    table(root, Kind::Regularizer, Interface::table::<RegularizerTable>)
-}
-
-fn attacks(root: RootRef) -> Result<&'static AttackTable> {
-    table(root, Kind::Attack, Interface::table::<AttackTable>)
-}
-
-fn objectives(root: RootRef) -> Result<&'static ObjectiveTable> {
-    table(root, Kind::Objective, Interface::table::<ObjectiveTable>)
-}
-
-/// The functions of a kind, if they are offered through this host's interface and have its layout.
-fn table<T>(
-    root: RootRef,
-    kind: Kind,
-    check: fn(&Interface) -> Result<&'static T, LayoutMismatch>,
-) -> Result<&'static T> {
-    let id = kind.interface();
-    let interface = (root.interface())(RStr::from(id))
-        .into_option()
-        .ok_or_else(|| Error::with_code("interface", format!("does not offer `{id}`")))?;
-    check(&interface).map_err(|mismatch| {
-        Error::with_code("interface", format!("has another `{id}` than this host"))
-            .help("rebuild it against this host's SDK")
-            .cause(mismatch.details)
-    })
+    /// The functions of a kind, if they are offered through this host's interface and have its layout.
+    fn table<T>(
+        &self,
+        kind: Kind,
+        check: fn(&Interface) -> Result<&'static T, LayoutMismatch>,
+    ) -> Result<&'static T> {
+        let id = kind.interface();
+        let interface = match &self.offers {
+            Offers::C(_) => None,
+            Offers::Tables(root) => (root.interface())(RStr::from(id)).into_option(),
+        };
+        let interface =
+            interface.ok_or_else(|| Error::with_code("interface", format!("does not offer `{id}`")))?;
+        check(&interface).map_err(|mismatch| {
+            Error::with_code("interface", format!("has another `{id}` than this host"))
+                .help("rebuild it against this host's SDK")
+                .cause(mismatch.details)
+        })
+    }
 }
 
 /// An error if a plugin was compiled for another libtorch, with another C++ ABI, or has a libtorch of its own.

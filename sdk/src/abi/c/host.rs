@@ -427,11 +427,7 @@ extern "C" fn network_pass(
             1 => Mode::Train,
             other => return Err(Error::with_code("interface", format!("unknown mode {other}"))),
         };
-        let pass = Pass {
-            mode,
-            embedding: wanted.embedding != 0,
-            ..Pass::new(code(wanted.space, space)?)
-        };
+        let pass = Pass { mode, embedding: wanted.embedding != 0, ..Pass::new(code(wanted.space, space)?) };
         let images = tensor(wanted.images, "`images`")?;
         let found = Network::lend(backend_of(held(network)?)).pass(&images, pass)?;
         let embedding = found.embedding.map_or(ptr::null_mut(), give_pointer);

@@ -240,9 +240,7 @@ impl AnyAttack for CAttack {
         lend_step(step, |step| {
             lend_network(network, |network| {
                 lend_batch(batch, |batch| {
-                    tensor(|found, error| {
-                        perturb(held.method, step, network, batch, &budget, found, error)
-                    })
+                    tensor(|found, error| perturb(held.method, step, network, batch, &budget, found, error))
                 })
             })
         })?
@@ -256,7 +254,8 @@ mod tests {
 
     #[test]
     fn defaults_stand_where_options_say_nothing() {
-        let schema = json!({ "properties": { "steps": { "default": 7 }, "norm": { "default": "l2" }, "x": {} } });
+        let schema =
+            json!({ "properties": { "steps": { "default": 7 }, "norm": { "default": "l2" }, "x": {} } });
         let found = with_defaults(&json!({ "norm": "linf" }), &schema);
         assert_eq!(found, json!({ "steps": 7, "norm": "linf" }));
     }

@@ -147,14 +147,8 @@ pub struct Plugin {
 }
 
 /// `guard_plugin::create`.
-pub type Create = extern "C" fn(
-    i32,
-    *const c_char,
-    *const Options,
-    *const Host,
-    *mut *mut c_void,
-    *mut Error,
-) -> i32;
+pub type Create =
+    extern "C" fn(i32, *const c_char, *const Options, *const Host, *mut *mut c_void, *mut Error) -> i32;
 
 /// `guard_plugin::penalty`.
 pub type Penalty = extern "C" fn(

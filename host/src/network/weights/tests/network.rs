@@ -1,7 +1,10 @@
 //! State dicts against networks.
 
 use super::*;
-use crate::network::{Whitening, weights::write_tensors};
+use crate::{
+    network::{Whitening, weights::write_tensors},
+    random::Streams,
+};
 
 /// The tensors of `zip.pth` after a change, in a file again, as the tiny network's weights.
 fn load_changed(change: impl FnOnce(&mut Vec<(String, Tensor)>)) -> Result<Model, Error> {
@@ -145,11 +148,10 @@ fn a_network_whitens_as_its_file_says() {
     let matrix = Tensor::eye(48, (Kind::Float, Device::Cpu)) * 2.0;
     let whitening = Whitening::of_tensors(Some(0.1), &zeros(&[48]), &matrix).unwrap();
     let spec = NetworkSpec { whitening: Some(whitening), ..tiny(3) };
-    let plain = load("zip.pth", 3).unwrap();
+    let plain = Model::fresh(&tiny(3), &Streams::new(0), Device::Cpu).unwrap();
     let tensors = |tensors: &[Tensor]| tensors.iter().map(Tensor::copy).collect();
     let program = spec.program().unwrap();
-    let model =
-        Model::new(&spec, program, tensors(plain.parameters()), tensors(plain.buffers())).unwrap();
+    let model = Model::new(&spec, program, tensors(plain.parameters()), tensors(plain.buffers())).unwrap();
     model.save(&path).unwrap();
 
     let images = zeros(&[2, 3, 4, 4]) + 0.75;
