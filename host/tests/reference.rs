@@ -4,7 +4,7 @@ mod here;
 
 use here::Here;
 use serde_json::Value;
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 const BUNDLED: [&str; 6] =
     ["guard_adversarial", "guard_attacks", "guard_curv", "guard_matching", "guard_sre2l", "guard_trajectory"];
@@ -42,10 +42,31 @@ fn the_schema_of_recipes_takes_the_built_in_recipe_and_refuses_a_slip() {
 }
 
 #[test]
-fn completions_know_the_commands() {
+fn completions_know_the_commands_and_what_is_installed() {
     let here = Here::new();
     for shell in ["bash", "zsh", "fish"] {
         let script = here.succeeds(&["completions", shell]);
-        assert!(script.contains("search-path") && script.contains("evaluate"), "{shell}");
+        assert!(script.contains("GUARD_HOST_COMPLETE") && script.contains("guard-host"), "{shell}: {script}");
     }
+    // As bash asks: the words, and which of them is being typed.
+    let completed = |words: &[&str]| {
+        let asked = Command::new(env!("CARGO_BIN_EXE_guard-host"))
+            .args(["--", "guard-host"])
+            .args(words)
+            .env("GUARD_HOST_COMPLETE", "bash")
+            .env("_CLAP_COMPLETE_INDEX", words.len().to_string())
+            .env("_CLAP_IFS", "\n")
+            .env_remove("GUARD_PLUGIN_PATH")
+            .current_dir(here.folder.path())
+            .output()
+            .unwrap();
+        String::from_utf8(asked.stdout).unwrap().lines().map(str::to_string).collect::<Vec<_>>()
+    };
+    assert_eq!(completed(&["plugin", "sea"]), ["search-path"]);
+    assert_eq!(completed(&["plugin", "info", "guard_c"]), ["guard_curv"]);
+    assert_eq!(completed(&["evaluate", "--attack", "sq"]), ["square"]);
+    assert_eq!(completed(&["evaluate", "--architecture", "mob"]), ["mobilenet_v2"]);
+    assert_eq!(completed(&["data", "info", "cifar"]), ["cifar10", "cifar100"]);
+    fs::write(here.path("libmine.so"), "").unwrap();
+    assert_eq!(completed(&["plugin", "check", "libm"]), ["libmine.so"]);
 }

@@ -1,8 +1,9 @@
 //! `guard-host plugin check`.
 
-use super::{Failure, Format, Session, print, print_json};
+use super::{Failure, Format, Session, complete, print, print_json};
 use crate::check::{self, Report, Settings, TestResult, Verdict};
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use guard_sdk::Error;
 use serde_json::json;
 use std::{fmt::Write, path::PathBuf, time::Duration};
@@ -11,7 +12,7 @@ use std::{fmt::Write, path::PathBuf, time::Duration};
 #[derive(Debug, Args)]
 pub(super) struct CheckArguments {
     /// A name or a path.
-    #[arg(value_name = "PLUGIN")]
+    #[arg(value_name = "PLUGIN", add = ArgValueCompleter::new(complete::plugins))]
     name: String,
 
     /// The longest that a test may take, in seconds.

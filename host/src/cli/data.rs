@@ -1,6 +1,6 @@
 //! `guard-host data info|check`.
 
-use super::{Format, print, print_json};
+use super::{Format, complete, print, print_json};
 use crate::{
     cli::Failure,
     data::{
@@ -13,6 +13,7 @@ use crate::{
     run::{sheet, write_png},
 };
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use comfy_table::{CellAlignment, Table, presets};
 use guard_sdk::{Device, Error, Kind, Result, Tensor};
 use serde_json::{Value, json};
@@ -42,6 +43,7 @@ pub(super) enum DataCommand {
 #[derive(Debug, Args)]
 pub(super) struct SetArguments {
     /// The data set, or its format, as in a recipe.
+    #[arg(add = ArgValueCompleter::new(complete::datasets))]
     dataset: String,
     /// The folder, or the file, that holds it.
     #[arg(long, value_name = "PATH")]

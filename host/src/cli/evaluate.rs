@@ -1,6 +1,6 @@
 //! `guard-host evaluate`: clean and robust accuracy of any weights, without a recipe.
 
-use super::{Format, Session, print, print_json};
+use super::{Format, Session, complete, print, print_json};
 use crate::{
     cli::Failure,
     data,
@@ -14,6 +14,7 @@ use crate::{
     run::{Display, Journal, write_atomically},
 };
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use guard_sdk::{Device, Tensor};
 use serde_json::Value;
 use std::path::PathBuf;
@@ -26,10 +27,10 @@ pub(super) struct EvaluateArguments {
     #[arg(long, value_name = "FILE")]
     network: PathBuf,
     /// The network's architecture; what else belongs to it goes through `--set network.KEY=VALUE`.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::architectures))]
     architecture: String,
     /// The data set, or its format.
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCompleter::new(complete::datasets))]
     dataset: String,
     /// The folder, or the file, that holds the data set.
     #[arg(long, value_name = "PATH")]
@@ -41,7 +42,7 @@ pub(super) struct EvaluateArguments {
     #[arg(long, value_name = "S,S,S", value_delimiter = ',', requires = "mean")]
     std: Vec<f64>,
     /// An attack, by name. May be repeated; its options go through `--set evaluate.attacks.0.options.KEY=VALUE`.
-    #[arg(long = "attack", value_name = "NAME", requires = "epsilons")]
+    #[arg(long = "attack", value_name = "NAME", requires = "epsilons", add = ArgValueCompleter::new(complete::attacks))]
     pub(super) attacks: Vec<String>,
     /// The norm that bounds the attacks.
     #[arg(long, value_name = "NORM", default_value = "linf")]

@@ -3,6 +3,7 @@
 mod attack;
 mod author;
 mod check;
+mod complete;
 mod data;
 mod doctor;
 mod evaluate;
@@ -18,6 +19,7 @@ pub use failure::Failure;
 
 use crate::plugin::{Locator, Plugins, TrustedKeys};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCompleter;
 use guard_sdk::abi::{shield::shielded, shim::prepare_memory};
 use std::{
     io::Write,
@@ -61,7 +63,7 @@ struct Cli {
 #[derive(Debug, Args)]
 struct Requests {
     /// Load a plugin: a name, looked up in GUARD_PLUGIN_PATH and beside the executable, or a path. May be repeated.
-    #[arg(long = "plugin", value_name = "FILE")]
+    #[arg(long = "plugin", value_name = "FILE", add = ArgValueCompleter::new(complete::plugins))]
     plugins: Vec<String>,
 }
 
@@ -113,7 +115,7 @@ enum Command {
     #[command(subcommand)]
     Recipe(reference::RecipeCommand),
     /// Print a script that completes commands in a shell.
-    Completions(reference::CompletionsArguments),
+    Completions(complete::CompletionsArguments),
     /// Tell what this installation has, and what is wrong with it.
     Doctor(Requests),
 }
@@ -125,7 +127,7 @@ enum PluginCommand {
     /// Tell what a plugin offers, with the options of its methods.
     Info {
         /// A name or a path.
-        #[arg(value_name = "PLUGIN")]
+        #[arg(value_name = "PLUGIN", add = ArgValueCompleter::new(complete::plugins))]
         name: String,
     },
     /// Try a plugin with conformance tests, each in a process of its own; ends with 1 if one fails.
@@ -165,6 +167,7 @@ struct Session {
 
 /// Parses the command line, runs the command, reports its failure.
 pub fn main() -> ExitCode {
+    complete::answer_shell();
     prepare_memory();
     let cli = Cli::parse();
     let verbose = cli.verbose;
@@ -229,7 +232,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
         Some(Command::Experts(command)) => experts::experts(session.format, &command),
         Some(Command::Recipe(command)) => reference::recipe(&command),
-        Some(Command::Completions(arguments)) => reference::completions(&arguments),
+        Some(Command::Completions(arguments)) => complete::completions(&arguments),
         Some(Command::Doctor(requests)) => {
             session.requests.extend(requests.plugins);
             doctor::doctor(session)

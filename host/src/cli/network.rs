@@ -1,12 +1,13 @@
 //! `guard-host network info`.
 
-use super::{Format, print, print_json};
+use super::{Format, complete, print, print_json};
 use crate::{
     cli::Failure,
     network::{Architecture, Layer, NetworkSpec, Summary},
     recipe::{Document, Problems},
 };
 use clap::Args;
+use clap_complete::ArgValueCompleter;
 use comfy_table::{CellAlignment, Table, presets};
 use guard_sdk::Error;
 use indicatif::{HumanBytes, HumanCount};
@@ -17,7 +18,7 @@ use std::fmt::Write;
 #[derive(Debug, Args)]
 pub(super) struct InfoArguments {
     /// The architecture, as in a recipe's `[network]`.
-    #[arg(value_name = "ARCH")]
+    #[arg(value_name = "ARCH", add = ArgValueCompleter::new(complete::architectures))]
     architecture: String,
     /// How many classes it tells apart; those of the data that it was published for if left out.
     #[arg(long, value_name = "N")]

@@ -1,9 +1,9 @@
-//! `guard-host plugin reference`, `recipe schema`, `completions`.
+//! `guard-host plugin reference`, `recipe schema`.
 
-use super::{Cli, Failure, Session, print, print_json};
+use super::{Failure, Session, complete, print, print_json};
 use crate::{author::reference, recipe};
-use clap::{Args, CommandFactory, Subcommand};
-use clap_complete::Shell;
+use clap::{Args, Subcommand};
+use clap_complete::ArgValueCompleter;
 use guard_sdk::Error;
 use std::{fs, path::PathBuf};
 
@@ -11,7 +11,7 @@ use std::{fs, path::PathBuf};
 #[derive(Debug, Args)]
 pub(super) struct ReferenceArguments {
     /// Names or paths of plugins.
-    #[arg(value_name = "PLUGIN", required = true)]
+    #[arg(value_name = "PLUGIN", required = true, add = ArgValueCompleter::new(complete::plugins))]
     plugins: Vec<String>,
 
     /// Print nothing, and fail unless this file holds the page.
@@ -23,14 +23,6 @@ pub(super) struct ReferenceArguments {
 pub(super) enum RecipeCommand {
     /// Print the JSON Schema of recipes, for editors.
     Schema,
-}
-
-/// What `completions` takes.
-#[derive(Debug, Args)]
-pub(super) struct CompletionsArguments {
-    /// The shell.
-    #[arg(value_enum)]
-    shell: Shell,
 }
 
 /// Prints a page on every method and option of some plugins, or holds a file against it.
@@ -55,11 +47,4 @@ pub(super) fn recipe(command: &RecipeCommand) -> Result<(), Failure> {
     match command {
         RecipeCommand::Schema => print_json(&recipe::schema()),
     }
-}
-
-/// Prints a completion script.
-pub(super) fn completions(arguments: &CompletionsArguments) -> Result<(), Failure> {
-    let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "guard-host", &mut script);
-    print(&String::from_utf8_lossy(&script))
 }

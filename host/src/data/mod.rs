@@ -30,6 +30,7 @@ mod view;
 pub use augment::augment;
 pub use dataset::{DataInfo, Dataset, Prepared, prepare};
 pub use loader::Batches;
+pub use readers::DATASETS;
 pub use source::{OnError, Skipped};
 pub use split::{Loaded, Split};
 pub use view::View;

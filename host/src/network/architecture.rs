@@ -17,6 +17,7 @@ use super::{
 use guard_sdk::{Error, NetworkInfo, Result};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 /// A network, by its architecture.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +102,14 @@ impl Architecture {
             MobilenetV2(mobilenet) => Ok(mobilenet::program(channels, classes, mobilenet)),
             ShufflenetV2(_) => Ok(shufflenet::program(channels, classes)),
         }
+    }
+
+    /// The names that recipes may say.
+    pub fn names() -> Vec<String> {
+        let schema = schemars::schema_for!(Architecture).to_value();
+        let forms = schema["oneOf"].as_array().cloned().unwrap_or_default();
+        let name = |form: &Value| form["properties"]["architecture"]["const"].as_str().map(str::to_string);
+        forms.iter().filter_map(name).collect()
     }
 
     /// The name that recipes call it by.

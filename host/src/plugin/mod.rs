@@ -18,7 +18,7 @@ pub use file::{Inspection, inspect};
 pub use locate::{Locator, library_name};
 pub use lock::{Lock, Locked};
 pub use networks::{NetworkSource, NoNetworks, unknown_network};
-pub use registry::{Loaded, Plugins};
+pub use registry::{Loaded, Plugins, plain_name};
 pub use schema::resolved;
 pub use shared::{SharedPasses, Sharing};
 pub use signatures::TrustedKeys;

@@ -496,7 +496,7 @@ impl Drop for Handles {
 }
 
 /// `libguard_curv.so` as `guard_curv`.
-fn plain_name(path: &Path) -> String {
+pub fn plain_name(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     stem.strip_prefix(std::env::consts::DLL_PREFIX).unwrap_or(&stem).to_string()
 }
