@@ -55,6 +55,8 @@ pub fn altered(library: &Path, copy: &Path, from: &str, to: &str) {
 pub struct RawPlugins {
     /// Built against guard-abi 0.1.0.
     pub older: PathBuf,
+    /// Built against guard-abi 0.1.1.
+    pub second: PathBuf,
     /// Offers a changed table under a published id.
     pub changed: PathBuf,
 }
@@ -88,5 +90,5 @@ fn build_raw_plugins() -> RawPlugins {
         });
         artifact.unwrap_or_else(|| panic!("cargo made no `{name}`"))
     };
-    RawPlugins { older: file("older_plugin"), changed: file("changed_plugin") }
+    RawPlugins { older: file("older_plugin"), second: file("second_plugin"), changed: file("changed_plugin") }
 }

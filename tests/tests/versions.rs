@@ -4,13 +4,17 @@ use abi_stable::std_types::{RNone, ROption, RStr};
 use guard_abi::{HostView, Interface, StepView, ids};
 use guard_host::plugin::library_name;
 use guard_sdk::{
-    Kind, Network, Services, Tensor,
+    Batch, Budget, Kind, Lab, Network, Norm, Services, Tensor, Value,
     abi::{
         convert::{lend, result, take},
         host::{lend_network, lend_services},
     },
+    autograd::{Graph, grad},
+    lab::LabBackend,
+    objective::Networks,
+    testing::{SmallLab, SyntheticSet},
 };
-use guard_tests::{Bench, Examples, Unprepared, altered, bits, one_line, opened, raw_plugins};
+use guard_tests::{Bench, Examples, Other, Unprepared, altered, bits, one_line, opened, raw_plugins};
 use serde_json::json;
 use std::sync::OnceLock;
 
@@ -52,6 +56,48 @@ fn an_older_plugin_runs_the_hosts_networks() {
         one_line(&error),
         "plugin `test.older`, regularizer `logits` returned a penalty of shape [3, 4], not a scalar"
     );
+}
+
+#[test]
+fn an_attack_and_an_objective_built_against_0_1_1_load_and_work() {
+    let second = raw_plugins().second.display().to_string();
+    let examples = Examples::new(Kind::Float, 6).frozen();
+    // The attack attacks another network of the run by the host's `pgd`, and gives its images back.
+    let bench = Bench::new(&[&second, "guard_attacks"]).with_networks(Other);
+    let context = bench.context();
+    let options = json!({ "steps": 3, "random_start": false });
+    let budget = Budget { norm: Norm::Linf, epsilon: 0.1 };
+    let mut delegated = bench.attack("delegated", options.clone()).unwrap();
+    assert_eq!(delegated.info(&context).unwrap().norms, [Norm::Linf]);
+    let network = Network::lend(&examples.model);
+    let across = delegated.perturb(&context, &network, &examples.batch(), &budget).unwrap();
+    let model = Other::model(Kind::Float);
+    let mut pgd = bench.attack("pgd", options).unwrap();
+    let here = pgd.perturb(&context, &Network::lend(&model), &examples.batch(), &budget).unwrap();
+    assert_eq!(bits(&across), bits(&here));
+    assert!((&across - &examples.images).abs().max().double_value(&[]) > 0.05);
+
+    // The objective starts from real images and returns the training loss of a fresh network, with graph to them.
+    let mut objective = bench.objective("training-loss", json!({})).unwrap();
+    let needs = objective.needs(&context).unwrap();
+    assert!(needs.real_images && needs.networks == Networks::Fresh);
+    let lab = SmallLab::new([3, 8, 8], Kind::Float, &needs);
+    let initial = objective.initialise(&context, &Lab::lend(&lab)).unwrap();
+    let set = SyntheticSet::new(&lab, &needs, initial).unwrap();
+    let value = set.lend(|synthetic| objective.value(&context, synthetic, &Lab::lend(&lab))).unwrap();
+    let Value::Loss(loss) = value else { panic!("it returns a loss") };
+    let network = lab.fresh_network(0).unwrap();
+    let batch = Batch {
+        images: &set.images,
+        labels: &set.labels,
+        soft_labels: None,
+        ids: &set.ids,
+        space: needs.space,
+    };
+    let expected = lab.training_loss(&network.lend(), &batch).unwrap();
+    let gradient = |loss: &Tensor| bits(&grad(loss, &[&set.images], Graph::Free).unwrap().remove(0));
+    assert_eq!((bits(&loss), gradient(&loss)), (bits(&expected), gradient(&expected)));
+    set.lend(|synthetic| objective.after_step(&context, synthetic, &Lab::lend(&lab))).unwrap();
 }
 
 /// This host's interfaces, for [`without_clean`].

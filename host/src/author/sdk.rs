@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! .guard/Cargo.toml        a workspace of the SDK alone, with this host's versions of what it depends on
-//! .guard/sdk/              guard-sdk, guard-abi in `abi`, and the headers for C and C++ in `include`
+//! .guard/sdk/              guard-sdk, guard-abi in `abi`, the headers for C and C++ in `include`, `examples`
 //! .guard/link/lib/         what to link of libtorch: not its CUDA part, which the host loads where it is wanted
 //! .cargo/config.toml       names both to cargo
 //! Cargo.lock               this host's versions, unless the crate has its own
@@ -16,6 +16,7 @@ use std::{fs, path::Path};
 static SOURCES: Dir = include_dir!("$CARGO_MANIFEST_DIR/../sdk/src");
 static ABI: Dir = include_dir!("$CARGO_MANIFEST_DIR/../sdk/abi");
 static HEADERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../sdk/include");
+static EXAMPLES: Dir = include_dir!("$CARGO_MANIFEST_DIR/../sdk/examples");
 const SINGLE: [(&str, &str); 4] = [
     ("Cargo.toml", include_str!("../../../sdk/Cargo.toml")),
     ("build.rs", include_str!("../../../sdk/build.rs")),
@@ -38,7 +39,8 @@ pub fn lay_down(folder: &Path) -> Result<()> {
             Error::with_code("file", format!("`{}` cannot be removed: {error}", guard.display()))
         })?;
     }
-    for (place, sources) in [("src", &SOURCES), ("abi", &ABI), ("include", &HEADERS)] {
+    for (place, sources) in [("src", &SOURCES), ("abi", &ABI), ("include", &HEADERS), ("examples", &EXAMPLES)]
+    {
         for file in files(sources) {
             put(&guard.join("sdk").join(place).join(file.path()), file.contents())?;
         }
