@@ -49,7 +49,8 @@ fn a_plugin_in_cpp_is_listed_checked_locked_and_run_like_any_other() {
     assert!(info.contains("guard.c/0.1") && info.contains("relative_step_size"), "{info}");
 
     let report = here.run(&["plugin", "check", library, "--format", "json"]);
-    let report: serde_json::Value = serde_json::from_slice(&report.stdout).expect(&stderr(&report));
+    let report: serde_json::Value =
+        serde_json::from_slice(&report.stdout).unwrap_or_else(|_| panic!("{}", stderr(&report)));
     let tests: Vec<&serde_json::Value> = report["tests"].as_array().unwrap().iter().collect();
     let failed: Vec<_> = tests.iter().filter(|test| test["verdict"] == "failed").collect();
     assert!(failed.is_empty(), "{failed:#?}");
@@ -185,7 +186,8 @@ fn state_errors_and_exceptions_cross_as_they_are() {
     fs::write(here.path("remembering.cpp"), REMEMBERING).unwrap();
     compile(&["-O0", "-shared", "-fPIC"], &here.path("remembering.cpp"), &here.path("libremembering.so"));
     let report = here.run(&["plugin", "check", "./libremembering.so", "--format", "json"]);
-    let report: serde_json::Value = serde_json::from_slice(&report.stdout).expect(&stderr(&report));
+    let report: serde_json::Value =
+        serde_json::from_slice(&report.stdout).unwrap_or_else(|_| panic!("{}", stderr(&report)));
     let tests = report["tests"].as_array().unwrap();
     let verdict = |method: &str, name: &str| {
         let found = tests
