@@ -179,12 +179,16 @@ fn of_struct(name: &str) -> String {
     }
 }
 
-/// A method that remembers something, and failures that cross in both directions.
+/// A method that remembers something, and failures that cross in both directions; built against the frozen `guard.c/0.1` of
+/// `tests/fixtures/c-0.1`, which is never edited.
 #[test]
 fn state_errors_and_exceptions_cross_as_they_are() {
     let here = Here::new();
     fs::write(here.path("remembering.cpp"), REMEMBERING).unwrap();
-    compile(&["-O0", "-shared", "-fPIC"], &here.path("remembering.cpp"), &here.path("libremembering.so"));
+    // Against the headers as they were published, which are found first.
+    let published = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../tests/fixtures/c-0.1");
+    let arguments = [published, "-O0", "-shared", "-fPIC"];
+    compile(&arguments, &here.path("remembering.cpp"), &here.path("libremembering.so"));
     let report = here.run(&["plugin", "check", "./libremembering.so", "--format", "json"]);
     let report: serde_json::Value =
         serde_json::from_slice(&report.stdout).unwrap_or_else(|_| panic!("{}", stderr(&report)));
@@ -207,13 +211,69 @@ fn state_errors_and_exceptions_cross_as_they_are() {
         ("throwing", "the method threw 7"),
         ("torch-error", "shape '[5]' is invalid for input of size 4"),
         ("wrong-network", "the network takes images"),
-        ("empty-handed", "a penalty of shape [0], not a scalar"),
+        ("empty-handed", "a tensor is undefined"),
     ] {
         fs::write(here.path("recipe.toml"), recipe(method)).unwrap();
-        let error = stderr(&here.run(&["recipe.toml", "--quiet", "--out", method]));
-        assert!(error.contains(expected) && error.contains(method), "{method}: {error}");
+        let error = stderr(&here.run(&["recipe.toml", "--quiet", "--out", &format!("run {expected:.8}")]));
+        assert!(error.contains(expected), "{method}: {error}");
     }
 }
+
+/// What goes wrong while a library is loaded, described or made.
+#[test]
+fn a_library_that_fails_early_is_an_error_and_no_crash() {
+    let here = Here::new();
+    let built = |name: &str, text: &str| {
+        fs::write(here.path("early.cpp"), text).unwrap();
+        let garbage =
+            ["-O0", "-shared", "-fPIC", "-ffunction-sections", "-fdata-sections", "-Wl,--gc-sections"];
+        compile(&garbage, &here.path("early.cpp"), &here.path(name));
+        format!("./{name}")
+    };
+    let circle = built("libcircle.so", CIRCLE);
+    let recipe = format!(
+        "plugins = [\"{circle}\"]\n[data]\ndataset = \"digits\"\n[evaluate.threat]\nnorm = \"linf\"\nepsilon = [0.1]\n\
+         [[evaluate.attacks]]\nuse = \"circle\"\n"
+    );
+    fs::write(here.path("recipe.toml"), recipe).unwrap();
+    let error = here.fails(2, &["recipe.toml", "--dry-run", "--quiet"]);
+    assert!(error.contains("methods ask for each other without end: circle asks for circle"), "{error}");
+    let error = here.fails(2, &["plugin", "info", &circle]);
+    assert!(error.contains("this plugin has no attack `mute`"), "{error}");
+    let early = built("libearly.so", &format!("{EARLY}{CIRCLE}"));
+    let error = here.fails(2, &["plugin", "info", &early]);
+    assert!(error.contains("libearly.so") && error.contains("too early"), "{error}");
+}
+
+/// An attack that asks for itself, and one whose schema throws.
+const CIRCLE: &str = r#"
+#include "guard_plugin.hpp"
+
+struct Circle : guard::Attack {
+  Circle(const guard::Options &, const guard::Host &host) { host.attack("circle"); }
+  static const char *schema() { return R"({ "type": "object" })"; }
+  at::Tensor perturb(const guard::Step &, const guard::Network &, const guard::Batch &batch, const guard_budget &) override {
+    return batch.images().clone();
+  }
+};
+
+struct Mute : Circle {
+  using Circle::Circle;
+  static const char *schema() { throw guard::Error("no schema"); }
+};
+
+GUARD_MANIFEST("example.circle", "0.1.0", GUARD_OFFER("attack", "circle") "," GUARD_OFFER("attack", "mute"))
+GUARD_METHODS(guard::attack<Circle>("circle"), guard::attack<Mute>("mute"))
+"#;
+
+/// Throws while the library is loaded.
+const EARLY: &str = r#"
+#include <stdexcept>
+struct Early {
+  Early() { throw std::runtime_error("too early"); }
+};
+Early early;
+"#;
 
 const REMEMBERING: &str = r#"
 #include "guard_plugin.hpp"

@@ -133,6 +133,8 @@ fn with_trusted_keys_only_signed_plugins_are_loaded() {
     assert!(error.contains("is not signed by any of the trusted keys"), "{error}");
     let error = here.fails(2, &["plugin", "check", "./libguard_curv.so", "--trusted-keys", "mine"]);
     assert!(error.contains("is not signed by any"), "{error}");
+    let told = here.run(&["doctor", "--plugin", "./libguard_curv.so", "--trusted-keys", "mine"]);
+    assert!(String::from_utf8_lossy(&told.stdout).contains("is not signed by any"), "{told:?}");
     sign(&mine);
     here.succeeds(&info("mine"));
 

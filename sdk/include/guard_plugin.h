@@ -10,11 +10,13 @@
  * Ownership  What comes as `const` is lent until the call returns: it is neither kept, freed nor changed, not even in place.
  *            What is returned through `guard_tensor **` or `guard_network **` belongs to whoever receives it. A tensor that
  *            the host receives was made with `new at::Tensor`; the host deletes it. One that the plugin receives it releases
- *            with `release_tensor` (or `delete`). Storage is shared and never copied; the autograd graph crosses as it is.
+ *            with `release_tensor` (or `delete`). A lent tensor is never returned: return a new `at::Tensor` that shares it. Storage is shared and never copied; the autograd graph crosses as it is.
  * Threads    A method is called by one thread at a time, not always the same one. The host's functions are called on the
- *            thread of the call and before it returns, not from autograd hooks and not from threads of one's own.
- * Errors     A function that returns int32_t returns 0 when all went well; anything else is a failure, told in `error`.
- *            No exception leaves a function, in either direction.
+ *            thread of the call and before it returns, not from autograd hooks and not from threads of one's own; only
+ *            `release_tensor` and `release_network` may be called at any time, by the thread that calls the method.
+ * Errors     A function that returns int32_t returns 0 when all went well; anything else is a failure, told in `error`, and
+ *            leaves nothing in what it was to fill. No exception leaves a function, in either direction: one that does ends the
+ *            process. Functions without `error` have no failures to tell.
  * State      libtorch's settings (default dtype, grad mode, number of threads, seeds) stay as they are. Random numbers come
  *            from the host, so that they depend on seed, method, iteration and the example's id alone.
  * Text       is UTF-8 and ends in a zero. What a plugin returns as `const char *` lives as long as the method, or the
@@ -108,7 +110,7 @@ typedef struct guard_draw {
 
 /* A network; what it is, only the host knows. */
 typedef struct guard_network guard_network;
-/* The options of a method, as the recipe has them, with the schema's defaults filled in. */
+/* The options of a method, as the recipe has them, with the defaults of the schema's own `properties` filled in. */
 typedef struct guard_options guard_options;
 typedef struct guard_host guard_host;
 
@@ -169,7 +171,8 @@ struct guard_host {
 
   /* Writes a line to the run's log. */
   void (*log)(const guard_host *host, int32_t level, const char *message);
-  /* Records a scalar under a name; the host prefixes the method's. It is read later, so that no step waits for a device. */
+  /* Records a real scalar under a name; the host prefixes the method's. It is read later, so that no step waits for a device, and
+   * must not be changed until then. */
   int32_t (*metric)(const guard_host *host, const char *name, const guard_tensor *value, guard_error *error);
   /* 1 once the user asked the run to stop: long calls then fail early, with code `cancelled`. */
   int32_t (*cancelled)(const guard_host *host);
@@ -220,7 +223,8 @@ typedef struct guard_plugin {
   const char *torch_version;
   /* `_GLIBCXX_USE_CXX11_ABI`. */
   int32_t cxx11_abi;
-  /* libtorch's undefined tensor as the plugin sees it, `c10::UndefinedTensorImpl::singleton()`: there is one per libtorch. */
+  /* libtorch's undefined tensor as the plugin sees it, `c10::UndefinedTensorImpl::singleton()`: there is one per libtorch. For C it is
+   * the address of the symbol `_ZN3c1019UndefinedTensorImpl10_singletonE`. */
   const void *torch_symbol;
 
   /* The JSON Schema of a method's options, of kind GUARD_REGULARIZER or GUARD_ATTACK; null for a method that is not there.

@@ -7,7 +7,8 @@
 //     GUARD_MANIFEST("example.name", "0.1.0", GUARD_OFFER("attack", "my-attack"))
 //     GUARD_METHODS(guard::attack<MyAttack>("my-attack"))
 //
-// Exceptions become errors of the run: throw `guard::Error` for a sentence that the user reads.
+// Exceptions of methods become errors of the run: throw `guard::Error` for a sentence that the user reads. A `schema` that throws
+// is none.
 #ifndef GUARD_PLUGIN_HPP
 #define GUARD_PLUGIN_HPP
 
@@ -363,8 +364,12 @@ inline const Offer *find(int32_t kind, const char *name) {
 }
 
 inline const char *schema(int32_t kind, const char *name) noexcept {
-  const Offer *offer = find(kind, name);
-  return offer == nullptr ? nullptr : offer->schema();
+  try {
+    const Offer *offer = find(kind, name);
+    return offer == nullptr ? nullptr : offer->schema();
+  } catch (...) {
+    return nullptr;
+  }
 }
 
 inline int32_t create(int32_t kind, const char *name, const guard_options *options, const guard_host *host, void **method,
@@ -435,9 +440,19 @@ template <typename T> Offer regularizer(const char *name) {
 /// A method in the manifest; several with `","` between.
 #define GUARD_OFFER(kind, name) "{\"kind\":\"" kind "\",\"name\":\"" name "\",\"interface\":\"" GUARD_C_INTERFACE "\"}"
 
+// Kept where the linker collects what nobody refers to.
+#if defined(__has_attribute)
+#if __has_attribute(retain)
+#define GUARD_KEPT used, retain
+#endif
+#endif
+#ifndef GUARD_KEPT
+#define GUARD_KEPT used
+#endif
+
 /// The manifest: the plugin's id, its version, and what it offers.
 #define GUARD_MANIFEST(id, version, offers)                                                                            \
-  __attribute__((used, section(".guard_manifest"))) static const char guard_manifest_text[] =                          \
+  __attribute__((GUARD_KEPT, section(".guard_manifest"))) static const char guard_manifest_text[] =                          \
       "{\"format\":\"guard-manifest/1\",\"id\":\"" id "\",\"version\":\"" version "\",\"torch\":\"" GUARD_TORCH_VERSION \
       "\",\"panic\":\"unwind\",\"methods\":[" offers "]}";
 

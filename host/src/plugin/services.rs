@@ -16,6 +16,16 @@ pub(super) struct HostServices<'a> {
 }
 
 impl HostServices<'_> {
+    /// An error if methods ask for each other in a circle: a label has the names of all that asked.
+    fn not_without_end(&self) -> Result<()> {
+        if self.label.matches('/').count() < DEEPEST {
+            return Ok(());
+        }
+        let circle: Vec<&str> = self.label.split('/').take(4).collect();
+        let message = format!("methods ask for each other without end: {}, ...", circle.join(" asks for "));
+        Err(Error::with_code("options", message))
+    }
+
     /// The label of a method that this one asked for.
     fn inner(&self, name: &str) -> String {
         format!("{}/{name}", self.label)
@@ -53,12 +63,14 @@ impl ServicesBackend for HostServices<'_> {
     }
 
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
+        self.not_without_end()?;
         self.context.plugins.check_options(Kind::Attack, name, options)?;
         let attack = self.context.plugins.attack(&self.context, name, &self.inner(name), options)?;
         Ok(self.handles.keep_attack(attack))
     }
 
     fn regularizer(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
+        self.not_without_end()?;
         self.context.plugins.check_options(Kind::Regularizer, name, options)?;
         let regularizer =
             self.context.plugins.regularizer(&self.context, name, &self.inner(name), options)?;
@@ -98,6 +110,9 @@ impl ServicesBackend for HostServices<'_> {
         self.context.plugins.sharing().clean(network, batch, request)
     }
 }
+
+/// How deep methods may ask for methods.
+const DEEPEST: usize = 16;
 
 fn busy(label: &str) -> Error {
     Error::with_code("busy", format!("`{label}` called a method that is running already"))

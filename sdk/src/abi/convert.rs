@@ -8,7 +8,7 @@ use crate::{
 use abi_stable::std_types::{RNone, ROption, RSome, RString};
 use guard_abi::{BudgetView, Failure, NamedHandle, Outcome, TensorHandle, TensorView};
 use std::{marker::PhantomData, mem::ManuallyDrop, ops::Deref};
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 use torch_sys::C_tensor;
 
 /// Hands a tensor over.
@@ -64,6 +64,23 @@ pub unsafe fn borrow_pointer<'a>(pointer: *const C_tensor) -> Borrowed<'a> {
     // SAFETY: promised by the caller; ManuallyDrop keeps us from freeing it.
     let tensor = unsafe { Tensor::from_ptr(pointer.cast_mut()) };
     Borrowed { tensor: ManuallyDrop::new(tensor), lent: PhantomData }
+}
+
+/// A tensor that libtorch's operations take: defined, dense, and on a device that has its values.
+///
+/// # Errors
+/// If it is none.
+pub fn usable(tensor: Tensor) -> Result<Tensor> {
+    let what = if !tensor.defined() {
+        "undefined"
+    } else if tensor.is_sparse() || tensor.is_mkldnn() {
+        "not dense"
+    } else if !matches!(tensor.device(), Device::Cpu | Device::Cuda(_)) {
+        "without values"
+    } else {
+        return Ok(tensor);
+    };
+    Err(Error::with_code("interface", format!("a tensor is {what}")))
 }
 
 /// Hands named tensors over.

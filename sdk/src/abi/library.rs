@@ -3,7 +3,7 @@
 use super::{c, calls::*, shim};
 use crate::{
     Error, Result, Services, TORCH_VERSION,
-    manifest::{Kind, Manifest},
+    manifest::{Kind, Manifest, MethodEntry},
 };
 use abi_stable::{
     library::{LibraryError, lib_header_from_path},
@@ -34,7 +34,13 @@ impl Library {
     /// # Errors
     /// If the loader, the layout of the root, or the fingerprint refuses. Long explanations are in `causes`.
     pub fn open(path: &Path, manifest: &Manifest) -> Result<Self> {
-        if manifest.methods.iter().any(|method| method.interface == c::C_INTERFACE) {
+        let of_c = |method: &&MethodEntry| method.interface.starts_with("guard.c/");
+        if let Some(method) = manifest.methods.iter().find(of_c) {
+            if method.interface != c::C_INTERFACE {
+                let (name, id) = (&method.name, &method.interface);
+                let message = format!("offers `{name}` through `{id}`, which this host does not know");
+                return Err(Error::with_code("interface", message).help("use a newer guard-host"));
+            }
             return Ok(Self { offers: Offers::C(c::open(path)?) });
         }
         // abi_stable caches one root module per type; asking each header itself keeps several plugins apart.

@@ -2,6 +2,7 @@
 // that the caller frees with guard_shim_free, and null means success.
 
 #include <cstdlib>
+#include <dlfcn.h>
 #ifdef __GLIBC__
 #include <malloc.h>
 #endif
@@ -19,6 +20,7 @@
 #include <exception>
 #include <mutex>
 #include <new>
+#include <stdexcept>
 
 namespace {
 
@@ -146,6 +148,15 @@ void guard_shim_prepare_memory() noexcept {
   mallopt(M_MMAP_THRESHOLD, 32 << 20);
   mallopt(M_TRIM_THRESHOLD, 256 << 20);
 #endif
+}
+
+// Loads a library for good; what its initialisers throw is the message.
+char *guard_shim_load(const char *path) noexcept {
+  return guarded([&] {
+    // The header calls dlopen noexcept, and the compiler would believe it.
+    void *(*volatile open)(const char *, int) = &dlopen;
+    if (open(path, RTLD_NOW | RTLD_LOCAL) == nullptr) throw std::runtime_error(dlerror());
+  });
 }
 
 // _GLIBCXX_USE_CXX11_ABI, as this file was compiled.

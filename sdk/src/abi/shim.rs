@@ -37,6 +37,7 @@ unsafe extern "C" {
     fn guard_shim_cpu_capability() -> *mut c_char;
     fn guard_shim_prepare_memory();
     fn guard_shim_cxx11_abi() -> bool;
+    fn guard_shim_load(path: *const c_char) -> *mut c_char;
     fn guard_shim_equal(left: *const C_tensor, right: *const C_tensor, equal: *mut bool) -> *mut c_char;
 }
 
@@ -113,6 +114,15 @@ pub fn cpu_capability() -> String {
 pub fn prepare_memory() {
     // SAFETY: takes nothing; sets an environment variable and malloc's parameters, which no other thread uses so early.
     unsafe { guard_shim_prepare_memory() }
+}
+
+/// Loads a library, which is never unloaded. A C++ exception of its initialisers is an error.
+///
+/// # Errors
+/// If the loader refuses it.
+pub fn load(path: &CStr) -> Result<()> {
+    // SAFETY: a text that ends in a zero. The library's initialisers run with the user's rights: the user named it.
+    check(unsafe { guard_shim_load(path.as_ptr()) })
 }
 
 /// Which C++ ABI the shim was compiled with.

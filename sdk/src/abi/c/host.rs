@@ -9,7 +9,7 @@ use crate::{
     abi::{
         convert::{
             Borrowed, borrow_pointer, budget, budget_view, distribution, give_pointer, level, space,
-            space_code,
+            space_code, usable,
         },
         host::describe,
         shield::shielded,
@@ -225,6 +225,14 @@ fn put<T>(place: *mut T, value: T, what: &str) -> Result<()> {
     }
 }
 
+/// Hands a tensor over.
+fn hand(place: *mut *mut tables::Tensor, tensor: Tensor, what: &str) -> Result<()> {
+    match place.is_null() {
+        true => put(place, ptr::null_mut(), what),
+        false => put(place, give_pointer(tensor), what),
+    }
+}
+
 fn services<'a>(host: *const tables::Host) -> Result<&'a dyn ServicesBackend> {
     // SAFETY: what plugins are given as `guard_host` is in a `HostBox`.
     Ok(unsafe { at(host.cast::<HostBox<'a>>(), "`host`") }?.services)
@@ -257,7 +265,8 @@ extern "C" fn metric(
     call("metric", error, || {
         // SAFETY: a text of the plugin's.
         let name = unsafe { needed(name, "the metric's name") }?;
-        Services::lend(services(host)?).metric(&name, &*tensor(value, "the metric's value")?)
+        let value = usable(tensor(value, "the metric's value")?.shallow_clone())?;
+        Services::lend(services(host)?).metric(&name, &value)
     })
 }
 
@@ -302,7 +311,7 @@ extern "C" fn random(
         };
         let distribution = code(draw.distribution, distribution)?;
         let drawn = Draw { stream: &stream, draw: draw.draw, ids, shape, distribution, kind };
-        put(numbers, give_pointer(services(host)?.random(&drawn)?), "the numbers")
+        hand(numbers, services(host)?.random(&drawn)?, "the numbers")
     })
 }
 
@@ -389,7 +398,7 @@ extern "C" fn perturb(
         let images = with_call(step, network, batch, |backend, step, network, batch| {
             backend.perturb(handle, step, network, batch, &budget)
         })?;
-        put(adversarial, give_pointer(images), "the images")
+        hand(adversarial, images, "the images")
     })
 }
 
@@ -405,7 +414,7 @@ extern "C" fn penalty(
         let value = with_call(step, network, batch, |backend, step, network, batch| {
             backend.penalty(handle, step, network, batch)
         })?;
-        put(penalty, give_pointer(value), "the penalty")
+        hand(penalty, value, "the penalty")
     })
 }
 
@@ -430,6 +439,9 @@ extern "C" fn network_pass(
         let pass = Pass { mode, embedding: wanted.embedding != 0, ..Pass::new(code(wanted.space, space)?) };
         let images = tensor(wanted.images, "`images`")?;
         let found = Network::lend(backend_of(held(network)?)).pass(&images, pass)?;
+        if output.is_null() {
+            return Err(Error::with_code("interface", "the place for the output is null"));
+        }
         let embedding = found.embedding.map_or(ptr::null_mut(), give_pointer);
         put(output, tables::Output { logits: give_pointer(found.logits), embedding }, "the output")
     })
@@ -454,7 +466,7 @@ extern "C" fn parameter(
         if !name.is_null() {
             put(name, own_name.as_ptr(), "the name")?;
         }
-        put(parameter, give_pointer(tensor.shallow_clone()), "the parameter")
+        hand(parameter, tensor.shallow_clone(), "the parameter")
     })
 }
 
@@ -569,7 +581,12 @@ extern "C" fn put_tensor(
     call("put tensor", error, || {
         // SAFETY: a text of the plugin's.
         let name = unsafe { needed(name, "the tensor's name") }?;
-        writer(to)?.tensors.push((name, tensor(value, "the tensor")?.shallow_clone()));
+        let value = usable(tensor(value, "the tensor")?.shallow_clone())?;
+        let state = writer(to)?;
+        if state.tensors.iter().any(|(other, _)| *other == name) {
+            return Err(Error::new(format!("the state has two tensors `{name}`")));
+        }
+        state.tensors.push((name, value));
         Ok(())
     })
 }

@@ -49,12 +49,11 @@ fn done(call: impl FnOnce(*mut tables::Error) -> i32) -> Result<()> {
 /// The tensor that a function returned.
 fn tensor(call: impl FnOnce(*mut *mut tables::Tensor, *mut tables::Error) -> i32) -> Result<Tensor> {
     let mut found = ptr::null_mut();
-    done(|error| call(&mut found, error))?;
-    match found.is_null() {
-        true => Err(Error::with_code("interface", "it returned no tensor, and no error either")),
-        // SAFETY: the plugin made it with `new at::Tensor` and hands it over.
-        false => Ok(unsafe { Tensor::from_ptr(found) }),
-    }
+    let outcome = done(|error| call(&mut found, error));
+    // SAFETY: the plugin made it with `new at::Tensor` and hands it over.
+    let found = (!found.is_null()).then(|| unsafe { Tensor::from_ptr(found) });
+    outcome?;
+    found.ok_or_else(|| Error::with_code("interface", "it returned no tensor, and no error either"))
 }
 
 impl Plugin {
@@ -123,7 +122,7 @@ impl Plugin {
 }
 
 fn lacks(function: &str) -> Error {
-    Error::with_code("interface", format!("its table has no `{function}`"))
+    Error::with_code("interface", format!("has no `{function}` in its table"))
 }
 
 /// The options with the schema's defaults where they say nothing.

@@ -17,7 +17,7 @@ pub use methods::{CAttack, CRegularizer, Plugin};
 use self::text::owned;
 use super::{library::check_fingerprint, shim};
 use crate::{Error, Result};
-use std::{mem, path::Path};
+use std::{ffi::CString, mem, os::unix::ffi::OsStrExt, path::Path};
 
 /// The id of the interface, as manifests name it.
 pub const C_INTERFACE: &str = "guard.c/0.1";
@@ -30,11 +30,13 @@ const EXPORT: &[u8] = b"guard_plugin_0_1";
 /// # Errors
 /// If the loader or the fingerprint refuses, or the library exports no plugin.
 pub fn open(path: &Path) -> Result<Plugin> {
-    // SAFETY: the library's initialisers run, as everything in a plugin does, with the user's rights: the user named it.
+    let refused = |why: String| Error::with_code("load", "is refused by the system's loader").cause(why);
+    let name = CString::new(path.as_os_str().as_bytes()).map_err(|error| refused(error.to_string()))?;
+    // First where exceptions are caught.
+    shim::load(&name).map_err(|error| refused(error.message))?;
+    // SAFETY: it is loaded already.
     let library = unsafe { libloading::Library::new(path) };
-    let library = library.map_err(|error| {
-        Error::with_code("load", "is refused by the system's loader").cause(super::library::innermost(&error))
-    })?;
+    let library = library.map_err(|error| refused(super::library::innermost(&error)))?;
     // SAFETY: what is exported under this name has the header's type.
     let export = unsafe { library.get::<extern "C" fn() -> *const tables::Plugin>(EXPORT) };
     let export = *export.map_err(|error| {
