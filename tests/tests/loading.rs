@@ -84,7 +84,7 @@ fn a_shared_library_that_is_no_plugin_is_refused() {
     assert!(tch::get_num_threads() > 0);
     let library = loaded_library("libc10.so");
     let rest = "is a shared library, but not a guard-host plugin: it has no manifest; \
-                a plugin's crate calls `guard_sdk::plugin!` and has crate-type `cdylib`";
+                a plugin's crate calls `guard_sdk::plugin!` and has crate-type `cdylib`; one in C++ has `GUARD_MANIFEST`";
     assert_refused(&library, "file", rest);
 }
 
