@@ -15,26 +15,15 @@ use guard_host::{
     run::Observer,
 };
 use guard_sdk::{
-    Batch, Budget, Device, Error, Kind, Network, NetworkInfo, Norm, Output, Pass, Result, Tensor,
+    Batch, Budget, Device, Error, Kind, Network, Norm, Result, Tensor,
     abi::shim::prepare_memory,
     augment::CutMix,
     autograd::{Graph, grad, no_grad},
     lab::LabInfo,
-    network::{NetworkBackend, Tensors},
 };
-use guard_tests::Bench;
+use guard_tests::{Bench, Counting};
 use serde_json::{Value, json};
-use std::{
-    any::Any,
-    cell::RefCell,
-    collections::HashMap,
-    path::Path,
-    sync::{
-        Arc,
-        atomic::{AtomicI64, Ordering},
-    },
-    time::Instant,
-};
+use std::{cell::RefCell, collections::HashMap, path::Path, time::Instant};
 
 const STEPS: usize = 3;
 const BATCH: i64 = 100;
@@ -314,38 +303,6 @@ fn pgd() -> Value {
     json!({ "steps": 100, "early_stop": true })
 }
 
-/// A network under attack, and how many images went through it: in passes whose input wanted a gradient, and in all.
-struct Counted {
-    network: EvalOnly,
-    images: Arc<[AtomicI64; 2]>,
-}
-
-impl NetworkBackend for Counted {
-    fn info(&self) -> &NetworkInfo {
-        self.network.info()
-    }
-
-    fn pass(&self, images: &Tensor, pass: Pass) -> Result<Output> {
-        let [backward, forward] = &*self.images;
-        let count = images.size()[0];
-        forward.fetch_add(count, Ordering::Relaxed);
-        backward.fetch_add(if images.requires_grad() { count } else { 0 }, Ordering::Relaxed);
-        self.network.pass(images, pass)
-    }
-
-    fn tensors(&self) -> Result<Tensors> {
-        self.network.tensors()
-    }
-
-    fn rebind(&self, parameters: &[&Tensor]) -> Result<Box<dyn NetworkBackend>> {
-        self.network.rebind(parameters)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
 /// Attacks those of the first `count` images that are right, as an evaluation does. The floor is of as many passes as the
 /// attack made of single images, each as fast as in a full batch.
 fn attack(
@@ -357,8 +314,8 @@ fn attack(
 ) -> Result<Measured> {
     let bench = Bench::new(&["guard_attacks"]);
     let context = Context { stage: "evaluate", ..bench.context() };
-    let passed: Arc<[AtomicI64; 2]> = Arc::default();
-    let lent = Counted { network: EvalOnly::new(network.for_inference()?), images: passed.clone() };
+    let lent = Counting::new(EvalOnly::new(network.for_inference()?));
+    let counts = lent.counts();
     let budget = Budget { norm: Norm::Linf, epsilon: 1.0 / 255.0 };
     let right = |images: &Tensor, labels: &Tensor| -> Result<Tensor> {
         Ok(no_grad(|| Network::lend(&lent).logits(images))?.argmax(-1, false).eq_tensor(labels))
@@ -379,9 +336,8 @@ fn attack(
         correct = right(&adversarial, &labels)?.sum(Kind::Int64).int64_value(&[]);
     }
     let (milliseconds, processor) = clock.milliseconds();
-    let [backward, forward] = [0, 1].map(|which| passed[which].load(Ordering::Relaxed) as f64);
-    let of_a_batch = |images: f64| images / (count as f64 * repeats as f64);
-    let passes = [of_a_batch(forward), of_a_batch(backward), 0.0];
+    let of_a_batch = |images: u64| images as f64 / (count as f64 * repeats as f64);
+    let passes = [of_a_batch(counts.images()), of_a_batch(counts.towards_images()), 0.0];
     Ok(Measured { milliseconds, processor, passes, network, batch: count, correct: Some(correct) })
 }
 

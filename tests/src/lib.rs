@@ -2,12 +2,16 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod counting;
 pub mod data_files;
 mod fixtures;
 mod libraries;
 mod surrogate;
 
 pub use bench::{Bench, Recording, Unprepared};
+pub use counting::{Counting, Counts};
 pub use fixtures::{Examples, bits, one_line, spec};
-pub use libraries::{RawPlugins, altered, built_folder, library, loaded_library, opened, raw_plugins};
+pub use libraries::{
+    RawPlugins, altered, built_folder, c_plugin, library, loaded_library, opened, raw_plugins,
+};
 pub use surrogate::Other;

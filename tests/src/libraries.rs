@@ -61,6 +61,20 @@ pub struct RawPlugins {
     pub changed: PathBuf,
 }
 
+/// Builds the plugin of `fixtures/c-0.1` into `folder`.
+pub fn c_plugin(folder: &Path) -> PathBuf {
+    let library = folder.join(library_name("c_plugin"));
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/c-0.1/plugin.c");
+    let output = Command::new(env::var_os("CC").unwrap_or_else(|| "cc".into()))
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"])
+        .arg(format!("-DTORCH=\"{}\"", guard_sdk::TORCH_VERSION))
+        .args([source.as_os_str(), "-o".as_ref(), library.as_os_str()])
+        .output()
+        .expect("there is a C compiler");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    library
+}
+
 /// Builds the plugins of `fixtures/raw`, which are a workspace of their own, once per process.
 pub fn raw_plugins() -> &'static RawPlugins {
     static BUILT: OnceLock<RawPlugins> = OnceLock::new();

@@ -5,19 +5,9 @@ use guard_host::{
     network::{Model, NormLayer},
     plugin::{limit, verify},
 };
-use guard_sdk::{
-    AttackInfo, Batch, Budget, Guarantee, Kind, Network, NetworkInfo, Norm, Output, Pass, Result, Tensor,
-    network::{NetworkBackend, Tensors},
-};
-use guard_tests::{Bench, Examples, Other, bits, one_line};
+use guard_sdk::{AttackInfo, Batch, Budget, Guarantee, Kind, Network, Norm, Result, Tensor};
+use guard_tests::{Bench, Counting, Examples, Other, bits, one_line};
 use serde_json::{Value, json};
-use std::{
-    any::Any,
-    sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
-    },
-};
 
 const LINF: Budget = Budget { norm: Norm::Linf, epsilon: 0.03 };
 /// So small that nothing is fooled.
@@ -179,35 +169,6 @@ fn the_batch_an_example_is_in_changes_nothing_for_it() {
     }
 }
 
-/// Counts the images that pass through a network.
-struct Counting {
-    model: Model,
-    images: Arc<AtomicU64>,
-}
-
-impl NetworkBackend for Counting {
-    fn info(&self) -> &NetworkInfo {
-        NetworkBackend::info(&self.model)
-    }
-
-    fn pass(&self, images: &Tensor, pass: Pass) -> Result<Output> {
-        self.images.fetch_add(images.size()[0] as u64, Ordering::Relaxed);
-        NetworkBackend::pass(&self.model, images, pass)
-    }
-
-    fn tensors(&self) -> Result<Tensors> {
-        NetworkBackend::tensors(&self.model)
-    }
-
-    fn rebind(&self, parameters: &[&Tensor]) -> Result<Box<dyn NetworkBackend>> {
-        self.model.rebind(parameters)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-}
-
 #[test]
 fn what_is_decided_wrongly_costs_nothing_more() {
     let bench = bench(&["guard_attacks"]);
@@ -222,12 +183,12 @@ fn what_is_decided_wrongly_costs_nothing_more() {
         ("autoattack", parts),
     ] {
         let passed = |budget: &Budget| {
-            let images = Arc::new(AtomicU64::new(0));
-            let network = Counting { model: examples.model.frozen(), images: images.clone() };
+            let network = Counting::new(examples.model.frozen());
+            let counts = network.counts();
             let mut attack = bench.attack(name, options.clone()).unwrap();
             let network = Network::lend(&network);
             let _ = attack.perturb(&bench.context(), &network, &examples.batch(), budget).unwrap();
-            images.load(Ordering::Relaxed)
+            counts.images()
         };
         let (none_fooled, all_fooled) = (passed(&TINY), passed(&Budget { epsilon: 0.2, ..LINF }));
         assert!(3 * all_fooled < none_fooled, "{name} {options}: {all_fooled} of {none_fooled} images");

@@ -6,59 +6,19 @@ use guard_host::{
     plugin::SharedPasses,
 };
 use guard_sdk::{
-    Batch, Clean, Kind, Mode, Network, NetworkInfo, Output, Pass, Result, Tensor,
+    Batch, Clean, Kind, Mode, Network, Pass, Tensor,
     autograd::{Graph, grad},
-    network::{NetworkBackend, Tensors},
 };
-use guard_tests::{Bench, Examples};
+use guard_tests::{Bench, Counting, Examples};
 use serde_json::{Value, json};
-use std::{
-    any::Any,
-    sync::atomic::{AtomicUsize, Ordering},
-};
 
-/// A network that counts its passes.
-struct Counting {
-    model: Model,
-    passes: AtomicUsize,
-}
-
-impl Counting {
-    fn new(examples: &Examples) -> Self {
-        Self { model: examples.model.copy(Kind::Double, true), passes: AtomicUsize::new(0) }
-    }
-
-    /// How many there were since the last time.
-    fn taken(&self) -> usize {
-        self.passes.swap(0, Ordering::Relaxed)
-    }
-}
-
-impl NetworkBackend for Counting {
-    fn info(&self) -> &NetworkInfo {
-        NetworkBackend::info(&self.model)
-    }
-
-    fn pass(&self, images: &Tensor, pass: Pass) -> Result<Output> {
-        self.passes.fetch_add(1, Ordering::Relaxed);
-        NetworkBackend::pass(&self.model, images, pass)
-    }
-
-    fn tensors(&self) -> Result<Tensors> {
-        NetworkBackend::tensors(&self.model)
-    }
-
-    fn rebind(&self, parameters: &[&Tensor]) -> Result<Box<dyn NetworkBackend>> {
-        self.model.rebind(parameters)
-    }
-
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
+/// The examples' network in float64, whose passes are counted.
+fn counting(examples: &Examples) -> Counting<Model> {
+    Counting::new(examples.model.copy(Kind::Double, true))
 }
 
 /// Regularizers with their options, and how many passes each makes of its own.
-fn regularizers(statistics: &str) -> Vec<(&'static str, Value, usize)> {
+fn regularizers(statistics: &str) -> Vec<(&'static str, Value, u64)> {
     let threat = json!({ "norm": "linf", "epsilon": "1/255" });
     vec![
         ("curvature", json!({ "form": "norm", "statistics": statistics }), 1),
@@ -69,7 +29,7 @@ fn regularizers(statistics: &str) -> Vec<(&'static str, Value, usize)> {
 }
 
 fn loss(bench: &Bench, cross_entropy_weight: f64, statistics: &str) -> TrainingLoss {
-    let weighted = |(name, options, _): (&str, Value, usize)| WeightedRegularizer {
+    let weighted = |(name, options, _): (&str, Value, u64)| WeightedRegularizer {
         weight: 0.5,
         regularizer: bench.regularizer(name, options).unwrap(),
     };
@@ -81,13 +41,13 @@ fn loss(bench: &Bench, cross_entropy_weight: f64, statistics: &str) -> TrainingL
 fn the_clean_pass_is_made_once_for_the_cross_entropy_and_all_regularizers() {
     let bench = Bench::new(&["guard_curv"]);
     let examples = Examples::with_norm(NormLayer::Batch, Kind::Double, 4);
-    let network = Counting::new(&examples);
-    let own: usize = regularizers("running").iter().map(|(.., passes)| passes).sum();
+    let network = counting(&examples);
+    let own: u64 = regularizers("running").iter().map(|(.., passes)| passes).sum();
     for weight in [1.0, 0.0] {
         let _total = loss(&bench, weight, "running")
             .at(&bench.context(), &Network::lend(&network), &examples.batch())
             .unwrap();
-        assert_eq!(network.taken(), 1 + own, "cross-entropy of weight {weight}");
+        assert_eq!(network.counts().taken(), 1 + own, "cross-entropy of weight {weight}");
     }
 }
 
@@ -95,24 +55,24 @@ fn the_clean_pass_is_made_once_for_the_cross_entropy_and_all_regularizers() {
 fn a_pass_of_the_host_is_taken_over_in_the_modes_that_it_stands_for() {
     let bench = Bench::new(&["guard_curv"]);
     let examples = Examples::new(Kind::Double, 4);
-    let (network, batch) = (Counting::new(&examples), examples.batch());
+    let (network, batch) = (counting(&examples), examples.batch());
     let lent = Network::lend(&network);
     let images = Clean::leaf(&batch);
     let mut regularizer = bench.regularizer("gradient-norm", json!({})).unwrap();
     for (modes, expected) in [(&[Mode::Train, Mode::Eval][..], 0), (&[Mode::Train][..], 1)] {
         let logits = lent.logits_in(batch.space, &images).unwrap();
         let passes = SharedPasses::new(&lent, &batch).with(&batch, modes, &images, &logits).unwrap();
-        network.taken();
+        network.counts().taken();
         bench.plugins.sharing().during(passes, || {
             for _ in 0..2 {
                 let _penalty = regularizer.penalty(&bench.context(), &lent, &batch).unwrap();
             }
         });
-        assert_eq!(network.taken(), expected, "{modes:?}");
+        assert_eq!(network.counts().taken(), expected, "{modes:?}");
     }
     // Nobody shares any more.
     let _penalty = regularizer.penalty(&bench.context(), &lent, &batch).unwrap();
-    assert_eq!(network.taken(), 1);
+    assert_eq!(network.counts().taken(), 1);
 }
 
 #[test]

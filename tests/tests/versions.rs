@@ -14,7 +14,9 @@ use guard_sdk::{
     objective::Networks,
     testing::{SmallLab, SyntheticSet},
 };
-use guard_tests::{Bench, Examples, Other, Unprepared, altered, bits, one_line, opened, raw_plugins};
+use guard_tests::{
+    Bench, Examples, Other, Unprepared, altered, bits, c_plugin, one_line, opened, raw_plugins,
+};
 use serde_json::json;
 use std::sync::OnceLock;
 
@@ -98,6 +100,35 @@ fn an_attack_and_an_objective_built_against_0_1_1_load_and_work() {
     let gradient = |loss: &Tensor| bits(&grad(loss, &[&set.images], Graph::Free).unwrap().remove(0));
     assert_eq!((bits(&loss), gradient(&loss)), (bits(&expected), gradient(&expected)));
     set.lend(|synthetic| objective.after_step(&context, synthetic, &Lab::lend(&lab))).unwrap();
+}
+
+#[test]
+fn a_plugin_in_c_built_against_the_published_header_loads_and_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let in_c = c_plugin(folder.path()).display().to_string();
+    let bench = Bench::new(&[&in_c, "guard_attacks", "guard_curv"]);
+    let (context, examples) = (bench.context(), Examples::new(Kind::Float, 4));
+    let (network, batch) = (Network::lend(&examples.model), examples.batch());
+
+    let options = json!({ "form": "cure", "radius": 0.5 });
+    let penalty =
+        |name| bench.regularizer(name, options.clone()).unwrap().penalty(&context, &network, &batch);
+    let (across, here) = (penalty("wrapped-in-c").unwrap(), penalty("curvature").unwrap());
+    let weight = &examples.model.parameters()[0];
+    let gradient = |penalty: &Tensor| bits(&grad(penalty, &[weight], Graph::Free).unwrap().remove(0));
+    assert!(here.double_value(&[]) > 0.0);
+    assert_eq!((bits(&across), gradient(&across)), (bits(&here), gradient(&here)));
+
+    let (options, budget) =
+        (json!({ "steps": 3, "random_start": false }), Budget { norm: Norm::Linf, epsilon: 0.1 });
+    let frozen = examples.model.frozen();
+    let images = |name| {
+        let mut attack = bench.attack(name, options.clone()).unwrap();
+        bits(&attack.perturb(&context, &Network::lend(&frozen), &batch, &budget).unwrap())
+    };
+    assert_eq!(images("delegated-in-c"), images("pgd"));
+    let refused = bench.attack("delegated-in-c", json!({ "stepps": 3 })).err().unwrap();
+    assert!(one_line(&refused).contains("stepps"), "{refused}");
 }
 
 /// This host's interfaces, for [`without_clean`].

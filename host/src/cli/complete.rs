@@ -8,8 +8,10 @@ use crate::{
     network::Architecture,
     plugin::{Locator, inspect, plain_name},
 };
-use clap::{Args, CommandFactory, ValueEnum};
-use clap_complete::{CompleteEnv, CompletionCandidate, PathCompleter, engine::ValueCompleter, env::Shells};
+use clap::{Args, CommandFactory};
+use clap_complete::{
+    CompleteEnv, CompletionCandidate, PathCompleter, Shell, engine::ValueCompleter, env::Shells,
+};
 use guard_sdk::manifest::Kind;
 use std::ffi::OsStr;
 
@@ -24,20 +26,10 @@ pub(super) struct CompletionsArguments {
     shell: Shell,
 }
 
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Shell {
-    Bash,
-    Elvish,
-    Fish,
-    Powershell,
-    Zsh,
-}
-
 /// Prints a completion script.
 pub(super) fn completions(arguments: &CompletionsArguments) -> Result<(), Failure> {
-    let name = arguments.shell.to_possible_value().map(|value| value.get_name().to_string());
     let shells = Shells::builtins();
-    let shell = name.as_deref().and_then(|name| shells.completer(name));
+    let shell = shells.completer(&arguments.shell.to_string());
     let shell = shell.ok_or_else(|| Failure::usage("there is no script for this shell"))?;
     let (mut script, program) = (Vec::new(), "guard-host");
     shell

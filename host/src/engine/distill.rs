@@ -25,6 +25,7 @@ use guard_sdk::{
     network::channel_values,
     objective::{Learnable, Needs, SoftLabelStart, Together},
 };
+use std::rc::Rc;
 
 /// Synthetic images and their classes.
 pub struct SyntheticSet {
@@ -68,16 +69,13 @@ pub struct ImageGroup {
     range: (Tensor, Tensor),
     optimizer: OptimizerState,
     /// The space that normalised images are learned in, where the network whitens.
-    whitening: Option<Inverse>,
+    whitening: Option<Rc<Inverse>>,
     /// What image-side regularizers see: the teacher where there is one, else a fresh network.
     image_side: Option<Model>,
 }
 
 impl ImageGroup {
     /// Starts from `images` `[N,C,H,W]` in the space of `needs`; soft labels, where they are learned, from hard ones.
-    ///
-    /// # Errors
-    /// If the network's whitening was not fitted to such images.
     pub fn new(
         spec: &NetworkSpec,
         needs: &Needs,
@@ -85,7 +83,7 @@ impl ImageGroup {
         images: &Tensor,
         labels: &Tensor,
         ids: Vec<u64>,
-    ) -> Result<Self> {
+    ) -> Self {
         let zero = channel_values(&vec![0.0; spec.mean.len()], images);
         let range = match needs.space {
             Space::Pixels => (zero.shallow_clone(), &zero + 1.0),
@@ -100,10 +98,8 @@ impl ImageGroup {
             (learnable.clone(), value)
         };
         let one_hot = || labels.one_hot(spec.classes).to_kind(images.kind());
-        let whitening = spec.whitening.as_ref().filter(|_| needs.space == Space::Normalised);
-        let inverse = |whitening: &Whitening| whitening.map(spec.input, images)?.inverse();
-        Ok(Self {
-            whitening: whitening.map(inverse).transpose()?,
+        Self {
+            whitening: None,
             images: images.detach().copy().set_requires_grad(true),
             soft_labels: needs
                 .learn_soft_labels
@@ -116,7 +112,12 @@ impl ImageGroup {
             range,
             optimizer: OptimizerState::new(optimizer),
             image_side: None,
-        })
+        }
+    }
+
+    /// The same, learned in whitened space.
+    pub fn learned_in(self, whitening: Option<Rc<Inverse>>) -> Self {
+        Self { whitening, ..self }
     }
 
     /// The same with soft labels that start from `initial` `[N,K]`, where they are learned.
@@ -267,6 +268,13 @@ impl ImageGroup {
     }
 }
 
+/// The space that images are learned in where the network whitens and the objective works behind the normalisation.
+fn whitened_space(spec: &NetworkSpec, needs: &Needs, like: &Tensor) -> Result<Option<Rc<Inverse>>> {
+    let whitening = spec.whitening.as_ref().filter(|_| needs.space == Space::Normalised);
+    let inverse = |whitening: &Whitening| Ok(Rc::new(whitening.map(spec.input, like)?.inverse()?));
+    whitening.map(inverse).transpose()
+}
+
 fn learnable_updates(learnable: &Learnable) -> OptimizerState {
     let Learnable { learning_rate, momentum, .. } = *learnable;
     OptimizerState::new(&Optimizer::Sgd(Sgd { learning_rate, momentum, weight_decay: 0.0, nesterov: false }))
@@ -317,7 +325,7 @@ impl Distiller<'_> {
         let own =
             objective.initialise(context, &Lab::lend(&HostLab { room: self.room, context: *context }))?;
         if let Some(own) = own.as_ref().filter(|_| self.iterations == 0) {
-            let group = ImageGroup::new(spec, needs, &self.optimizer, &own.images, &own.labels, Vec::new())?;
+            let group = ImageGroup::new(spec, needs, &self.optimizer, &own.images, &own.labels, Vec::new());
             return Ok(SyntheticSet {
                 images: group.pixels(spec),
                 labels: own.labels.shallow_clone(),
@@ -344,6 +352,8 @@ impl Distiller<'_> {
                     .collect()
             }
         };
+        let like = Tensor::zeros([0], (Kind::Float, context.device));
+        let whitening = whitened_space(spec, needs, &like)?;
         let mut methods = Methods { objective, regularizers };
         let (mut done, mut cut): (Vec<Done>, _) = (Vec::new(), None);
         if let Some(Checkpoint { iteration, state }) = self.observer.resumed() {
@@ -361,7 +371,8 @@ impl Distiller<'_> {
                 }
                 None => first_images(self.room, &self.start, &self.streams, context, ids)?,
             };
-            let mut group = ImageGroup::new(spec, needs, &self.optimizer, &images, &labels, ids.clone())?;
+            let mut group = ImageGroup::new(spec, needs, &self.optimizer, &images, &labels, ids.clone())
+                .learned_in(whitening.clone());
             if needs.learn_soft_labels && needs.soft_label_updates.start == SoftLabelStart::Expert {
                 group = group.with_soft_labels(needs, &self.expert_answers(context, &images)?);
             }
@@ -452,7 +463,8 @@ mod tests {
         let labels = Tensor::zeros([3], (Kind::Int64, Device::Cpu));
         let ids = vec![0, 1, 2];
         let optimizer = Optimizer::Sgd(sgd);
-        let mut group = ImageGroup::new(&spec, &needs, &optimizer, &first, &labels, ids).unwrap();
+        let mut group = ImageGroup::new(&spec, &needs, &optimizer, &first, &labels, ids)
+            .learned_in(whitened_space(&spec, &needs, &first).unwrap());
 
         let mut images = first.reshape([3, 4]);
         let mut velocity = images.zeros_like();

@@ -41,5 +41,5 @@ pub use resnet_ap::ResnetAp;
 pub use shufflenet::Shufflenet;
 pub use summary::{Layer, Summary};
 pub use vit::Vit;
-pub use whitening::{Inverse, Whitening, check_size};
+pub use whitening::{Inverse, Whitening, WhiteningMap};
 pub use wide_resnet::WideResnet;

@@ -54,7 +54,7 @@ impl Whitening {
     /// # Errors
     /// If an image cannot be read, or images have more than [`MOST_VALUES`] values.
     pub fn fit(&self, split: &Split, mean: &[f64], std: &[f64]) -> Result<Self> {
-        let values = check_size(split.shape())?;
+        let values = Self::values_of(split.shape())?;
         let double = (Kind::Double, Device::Cpu);
         let (mut sum, mut products) = (Tensor::zeros([values], double), Tensor::zeros([values; 2], double));
         for batch in split.in_order(BATCH) {
@@ -73,6 +73,22 @@ impl Whitening {
         let scale = (eigenvalues.clamp_min(0.0) + epsilon).rsqrt();
         let matrix = (&eigenvectors * scale).f_matmul(&eigenvectors.tr())?;
         Self::of_tensors(self.epsilon, &mean, &matrix)
+    }
+
+    /// How many values an image has.
+    ///
+    /// # Errors
+    /// If they are more than can be whitened.
+    pub fn values_of(image: [i64; 3]) -> Result<i64> {
+        let values = image.iter().product();
+        if values <= MOST_VALUES {
+            return Ok(values);
+        }
+        let [channels, height, width] = image;
+        Err(Error::unsupported(format!(
+            "images of {channels}x{height}x{width} have {values} values, and at most {MOST_VALUES} can be whitened"
+        ))
+        .help("leave `data.zca` out, or lower `data.image_size`"))
     }
 
     /// From m `[D]` and W `[D,D]`.
@@ -117,22 +133,6 @@ impl Whitening {
             matrix: tensor(&fitted.matrix)?.f_reshape([values; 2])?,
         })
     }
-}
-
-/// How many values an image has.
-///
-/// # Errors
-/// If they are more than can be whitened.
-pub fn check_size(image: [i64; 3]) -> Result<i64> {
-    let values = image.iter().product();
-    if values <= MOST_VALUES {
-        return Ok(values);
-    }
-    let [channels, height, width] = image;
-    Err(Error::unsupported(format!(
-        "images of {channels}x{height}x{width} have {values} values, and at most {MOST_VALUES} can be whitened"
-    ))
-    .help("leave `data.zca` out, or lower `data.image_size`"))
 }
 
 /// Whitening as tensors.
@@ -280,7 +280,7 @@ mod tests {
         assert!(error.message.contains("was not fitted"), "{error}");
         let error = fitted(&images()).map([3, 4, 4], &like).unwrap_err();
         assert!(error.message.contains("images of 12 values, not of 3x4x4"), "{error}");
-        let error = check_size([3, 224, 224]).unwrap_err();
+        let error = Whitening::values_of([3, 224, 224]).unwrap_err();
         assert!(error.message.contains("have 150528 values, and at most 12288"), "{error}");
         let error = Whitening::of_tensors(None, &like, &like).unwrap_err();
         assert!(error.message.contains("must be [D] and [D,D]"), "{error}");

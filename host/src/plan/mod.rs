@@ -19,7 +19,7 @@ use self::{
 use crate::{
     data::{DataInfo, Dataset, Prepared},
     engine::PROBE_ATTACKS,
-    network::{Architecture, NetworkSpec, Whitening, check_size},
+    network::{Architecture, NetworkSpec, Whitening},
     plugin::{Context, Plugins, Silent},
     random::Streams,
     recipe::{
@@ -238,7 +238,7 @@ impl Checker<'_> {
         let Variant { name, baseline, recipe, .. } = self.variant;
         let network = self.spec(&recipe.network, "/network");
         if recipe.data.zca.is_some()
-            && let Err(error) = check_size(self.data.image)
+            && let Err(error) = Whitening::values_of(self.data.image)
         {
             self.refuse("/data/zca", error);
         }

@@ -12,6 +12,7 @@ use guard_sdk::{
     Space, State, Step, Synthetic, Tensor, Value,
     abi::{
         calls::{AttackInstance, ObjectiveInstance, RegularizerInstance, Stateful},
+        convert::unusable,
         shim::{ProcessState, RandomState, ThreadState, equal, version},
     },
     lab::LabInfo,
@@ -102,6 +103,17 @@ impl<T> Hosted<T> {
     /// Its name in logs and random streams.
     pub fn label(&self) -> &str {
         &self.label
+    }
+
+    /// An error if libtorch's operations would not take what the method returned.
+    fn usable(&self, what: &str, tensor: &Tensor) -> Result<()> {
+        match unusable(tensor) {
+            None => Ok(()),
+            Some(problem) => {
+                let message = format!("{} returned {what} that is {problem}", self.who);
+                Err(Error::with_code("interface", message).help("return dense tensors on the run's device"))
+            }
+        }
     }
 
     /// `salt` tells calls of one iteration from each other for libtorch's generator.
@@ -315,6 +327,7 @@ impl Hosted<RegularizerInstance> {
         let penalty = self.call(context, first_id(batch), &with_batch(&lent, batch), |instance, step| {
             instance.penalty(step, network, batch)
         })?;
+        self.usable("a penalty", &penalty)?;
         if penalty.numel() != 1 || penalty.dim() != 0 {
             return Err(Error::new(format!(
                 "{} returned a penalty of shape {:?}, not a scalar",
@@ -360,9 +373,11 @@ impl Hosted<AttackInstance> {
             )));
         }
         let lent = lent_network(network)?;
-        self.call(context, first_id(batch), &with_batch(&lent, batch), |instance, step| {
+        let images = self.call(context, first_id(batch), &with_batch(&lent, batch), |instance, step| {
             instance.perturb(step, network, batch, budget)
-        })
+        })?;
+        self.usable("a tensor of images", &images)?;
+        Ok(images)
     }
 }
 
@@ -381,6 +396,10 @@ impl Hosted<ObjectiveInstance> {
     /// Those of the method.
     pub fn initialise(&mut self, context: &Context, lab: &Lab) -> Result<Option<Initial>> {
         let initial = self.call(context, 0, &[], |instance, step| instance.initialise(step, lab))?;
+        if let Some(Initial { images, labels }) = &initial {
+            self.usable("a tensor of first images", images)?;
+            self.usable("a tensor of labels", labels)?;
+        }
         match initial.as_ref().and_then(|initial| wrong_initial(initial, lab.info())) {
             Some(problem) => Err(Error::new(format!("{} returned first images {problem}", self.who))),
             None => Ok(initial),
@@ -395,6 +414,11 @@ impl Hosted<ObjectiveInstance> {
         let value = self.call(context, 0, &lent_synthetic(synthetic), |instance, step| {
             instance.value(step, synthetic, lab)
         })?;
+        let (Value::Loss(loss) | Value::Gradients { loss, .. }) = &value;
+        self.usable("a loss", loss)?;
+        if let Value::Gradients { gradients, .. } = &value {
+            gradients.iter().try_for_each(|gradient| self.usable("a gradient", gradient))?;
+        }
         let (loss, problem) = match &value {
             Value::Loss(loss) => {
                 (loss, (!loss.requires_grad()).then(|| "a loss without graph to the images".to_string()))

@@ -5,6 +5,7 @@ use super::{
     file::{Inspection, inspect},
     locate::Locator,
     lock::Lock,
+    schema::fits,
     shared::Sharing,
     signatures::TrustedKeys,
     trust::only_trusted,
@@ -389,16 +390,6 @@ impl Plugins {
     pub(super) fn kept(&self) -> &Rc<Kept> {
         &self.kept
     }
-}
-
-/// An error if the schema of a method does not allow `options`.
-fn fits(kind: Kind, name: &str, schema: &serde_json::Value, options: &serde_json::Value) -> Result<()> {
-    let validator = jsonschema::validator_for(schema)
-        .map_err(|error| Error::with_code("interface", format!("the schema of `{name}`: {error}")))?;
-    let Some(error) = validator.iter_errors(options).next() else { return Ok(()) };
-    let place = error.instance_path().to_string();
-    let message = format!("the options of the {kind} `{name}`: {error} at `{place}`");
-    Err(Error { option_path: Some(place), ..Error::with_code("options", message) })
 }
 
 /// Methods that plugins asked for, by handle.

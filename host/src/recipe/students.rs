@@ -66,12 +66,9 @@ impl JsonSchema for Students {
 
     fn json_schema(generator: &mut SchemaGenerator) -> Schema {
         let tables = Architecture::json_schema(generator);
-        let forms = tables.get("oneOf").and_then(Value::as_array);
-        let names: Vec<&Value> =
-            forms.into_iter().flatten().map(|form| &form["properties"]["architecture"]["const"]).collect();
         json_schema!({
             "type": "array",
-            "items": { "anyOf": [{ "type": "string", "enum": names }, tables] }
+            "items": { "anyOf": [{ "type": "string", "enum": Architecture::names() }, tables] }
         })
     }
 }

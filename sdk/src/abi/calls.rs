@@ -171,12 +171,12 @@ impl RegularizerInstance {
     pub fn penalty(&mut self, step: &Step, network: &Network, batch: &Batch) -> Result<Tensor> {
         let (table, held) = match &mut self.behind {
             Behind::Table(table, held) => (table, held),
-            Behind::Trait(method) => return usable(method.penalty(step, network, batch)?),
+            Behind::Trait(method) => return method.penalty(step, network, batch),
         };
         let outcome = lend_step(step, |step| {
             lend_network(network, |network| (table.penalty)(held.instance, step, network, &batch_view(batch)))
         });
-        usable(result(outcome).map(take)?)
+        result(outcome).map(take)
     }
 }
 
@@ -207,14 +207,14 @@ impl AttackInstance {
     ) -> Result<Tensor> {
         let (table, held) = match &mut self.behind {
             Behind::Table(table, held) => (table, held),
-            Behind::Trait(method) => return usable(method.perturb(step, network, batch, budget)?),
+            Behind::Trait(method) => return method.perturb(step, network, batch, budget),
         };
         let outcome = lend_step(step, |step| {
             lend_network(network, |network| {
                 (table.perturb)(held.instance, step, network, &batch_view(batch), &budget_view(budget))
             })
         });
-        usable(result(outcome).map(take)?)
+        result(outcome).map(take)
     }
 }
 
@@ -261,8 +261,7 @@ impl ObjectiveInstance {
             })
         });
         let value = result(outcome)?;
-        let loss = usable(take(value.loss))?;
-        let gradients = value.gradients.into_iter().map(take).map(usable).collect::<Result<Vec<_>>>()?;
+        let (loss, gradients) = (take(value.loss), value.gradients.into_iter().map(take).collect::<Vec<_>>());
         Ok(if gradients.is_empty() { Value::Loss(loss) } else { Value::Gradients { loss, gradients } })
     }
 

@@ -66,21 +66,17 @@ pub unsafe fn borrow_pointer<'a>(pointer: *const C_tensor) -> Borrowed<'a> {
     Borrowed { tensor: ManuallyDrop::new(tensor), lent: PhantomData }
 }
 
-/// A tensor that libtorch's operations take: defined, dense, and on a device that has its values.
-///
-/// # Errors
-/// If it is none.
-pub fn usable(tensor: Tensor) -> Result<Tensor> {
-    let what = if !tensor.defined() {
-        "undefined"
+/// What keeps libtorch's operations from taking a tensor, if anything does.
+pub fn unusable(tensor: &Tensor) -> Option<&'static str> {
+    if !tensor.defined() {
+        Some("undefined")
     } else if tensor.is_sparse() || tensor.is_mkldnn() {
-        "not dense"
+        Some("not dense")
     } else if !matches!(tensor.device(), Device::Cpu | Device::Cuda(_)) {
-        "without values"
+        Some("without values")
     } else {
-        return Ok(tensor);
-    };
-    Err(Error::with_code("interface", format!("a tensor is {what}")))
+        None
+    }
 }
 
 /// Hands named tensors over.

@@ -139,9 +139,7 @@ impl Library {
         options: &serde_json::Value,
     ) -> Result<ObjectiveInstance> {
         match &self.offers {
-            Offers::C(plugin) => Err(plugin
-                .schema(Kind::Objective, name)
-                .map_or_else(|error| error, |_| Error::unsupported("objectives have no interface in C"))),
+            Offers::C(_) => Err(c::no_objectives()),
             Offers::Tables(_) => ObjectiveInstance::create(self.objectives()?, services, name, options),
         }
     }

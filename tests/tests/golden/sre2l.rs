@@ -68,8 +68,7 @@ pub fn steps(checks: &mut Checks) -> Result<()> {
         epsilon: checks.case.number("eps")?,
         weight_decay: 0.0,
     });
-    let mut group =
-        ImageGroup::new(recovery.teacher.spec(), &needs, &optimizer, images, labels, ids.clone())?;
+    let mut group = ImageGroup::new(recovery.teacher.spec(), &needs, &optimizer, images, labels, ids.clone());
     let iterations = checks.case.count("steps")?;
     for iteration in 0..iterations {
         let rate = Schedule::Cosine.rate(iteration, iterations);

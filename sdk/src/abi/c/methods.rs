@@ -1,7 +1,10 @@
 //! A plugin's functions as the safe traits.
 
 use super::{
-    host::{GivenOptions, budget_of, lend_batch, lend_host, lend_network, lend_step, lend_writer},
+    host::{budget_of, lend_batch, lend_host, lend_step},
+    network::lend_network,
+    options::GivenOptions,
+    state::lend_writer,
     tables,
     text::{c_text, no_error, owned, told},
 };
@@ -30,11 +33,16 @@ fn code(kind: Kind) -> Result<i32> {
     match kind {
         Kind::Regularizer => Ok(1),
         Kind::Attack => Ok(2),
-        Kind::Objective => Err(Error::with_code(
-            "interface",
-            format!("offers an objective, which `{}` does not have", super::C_INTERFACE),
-        )),
+        Kind::Objective => Err(no_objectives()),
     }
+}
+
+/// That the interface has none.
+pub fn no_objectives() -> Error {
+    Error::with_code(
+        "interface",
+        format!("offers an objective, which `{}` does not have", super::C_INTERFACE),
+    )
 }
 
 /// What a function returned: 0, or the error that it told.
@@ -52,8 +60,8 @@ fn tensor(call: impl FnOnce(*mut *mut tables::Tensor, *mut tables::Error) -> i32
     let outcome = done(|error| call(&mut found, error));
     // SAFETY: the plugin made it with `new at::Tensor` and hands it over.
     let found = (!found.is_null()).then(|| unsafe { Tensor::from_ptr(found) });
-    outcome?;
-    found.ok_or_else(|| Error::with_code("interface", "it returned no tensor, and no error either"))
+    // None is an undefined one.
+    outcome.map(|()| found.unwrap_or_default())
 }
 
 impl Plugin {

@@ -4,15 +4,20 @@
 //! |---|---|
 //! | `tables` | the header's types |
 //! | `text` | its texts and errors |
-//! | `host` | the host's objects as its functions |
+//! | `host`, `network`, `options`, `state` | the host's objects as its functions |
+//! | `shield` | what each of these does with arguments, results and panics |
 //! | `methods` | a plugin's functions as the safe traits |
 
 mod host;
 mod methods;
+mod network;
+mod options;
+mod shield;
+mod state;
 pub mod tables;
 mod text;
 
-pub use methods::{CAttack, CRegularizer, Plugin};
+pub use methods::{CAttack, CRegularizer, Plugin, no_objectives};
 
 use self::text::owned;
 use super::{library::check_fingerprint, shim};
