@@ -139,6 +139,19 @@ fn whitening_is_part_of_the_networks_and_of_the_artefact_and_undone_for_pictures
     let evaluated: serde_json::Value = serde_json::from_str(&evaluated).unwrap();
     assert_eq!(evaluated["clean"], clean, "{evaluated}");
 
+    // A network's file holds the matrix, and the estimate knows.
+    let told = |text: &str| {
+        fs::write(here.path("recipe.toml"), text).unwrap();
+        let told = stderr(&here.run(&["recipe.toml", "--dry-run"]));
+        let place = told.find(" of disk").unwrap_or_else(|| panic!("{told}"));
+        let words: Vec<&str> = told[..place].rsplit(' ').take(2).collect();
+        assert_eq!(words[0], "KiB", "{told}");
+        words[1].parse::<f64>().unwrap()
+    };
+    let matrices = told(&zca) - told(&zca.replace("zca = {}\n", ""));
+    // Of a student and of the set.
+    assert!((matrices - 2.0 * 4.0 * 64.0 * 65.0 / 1024.0).abs() < 0.1, "{matrices}");
+
     // Other images are learned than without, from the same experts' seeds.
     run(&here, &zca.replace("zca = {}\n", ""), "plain");
     let picture = |run: &str| fs::read(here.path(&format!("{run}/distilled/contact-sheet.png"))).unwrap();

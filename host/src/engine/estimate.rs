@@ -60,6 +60,8 @@ type Measured = Vec<((NetworkSpec, usize), (Summary, Speed))>;
 struct Cost {
     speed: Speed,
     parameters: u64,
+    /// Numbers of its whitening.
+    whitening: u64,
     /// Numbers that a forward pass of one image keeps for its backward pass.
     kept: u64,
 }
@@ -78,7 +80,16 @@ fn cost(spec: &NetworkSpec, batch_size: usize, measured: &mut Measured) -> Resul
     let (summary, speed) = found;
     let kept = summary.layers.iter().map(|layer| layer.output.iter().product::<i64>()).sum::<i64>();
     // What a ReLU keeps is not in the summary: as much again as the layers'.
-    Ok(Cost { speed, parameters: summary.parameters as u64, kept: 2 * kept as u64 })
+    let values: u64 = spec.input.iter().product::<i64>() as u64;
+    let whitening = spec.whitening.as_ref().map_or(0, |_| values * (values + 1));
+    Ok(Cost { speed, parameters: summary.parameters as u64, whitening, kept: 2 * kept as u64 })
+}
+
+impl Cost {
+    /// Bytes of the network's file.
+    fn file(&self) -> u64 {
+        4 * (self.parameters + self.whitening)
+    }
 }
 
 struct Variant<'a> {
@@ -104,7 +115,7 @@ impl Variant<'_> {
             // A penalty's second derivatives keep both passes of the first.
             let passes = if penalties > 1.0 { 3 } else { 1 };
             found.step(&teacher, recipe.training.batch_size as u64 * passes);
-            found.disk += 4 * teacher.parameters;
+            found.disk += teacher.file();
             evaluated.push(teacher.speed);
         }
         if let (Some(distill), Some(distillation)) = (&recipe.distill, distillation) {
@@ -112,7 +123,7 @@ impl Variant<'_> {
             let count = (classes * distill.images_per_class) as u64;
             let pixels = self.plan.data.image.iter().product::<i64>() as u64;
             // float32 beside PNGs, which noise does not make smaller.
-            found.disk += count * (5 * pixels + 8);
+            found.disk += count * (5 * pixels + 8) + 4 * teacher.whitening;
             if distillation.iterations == 0 || distillation.needs.networks != Networks::Teacher {
                 if distill.objective != "random" {
                     found.left_out.push(format!("objective `{}`", distill.objective));
@@ -141,7 +152,7 @@ impl Variant<'_> {
                 let trained = recipe.student.count as u64 * views;
                 found.add("students", trained as f64 * (each.speed.step * penalties + online));
                 found.step(&each, count.min(recipe.student.batch_size as u64));
-                found.disk += recipe.student.count as u64 * 4 * each.parameters;
+                found.disk += recipe.student.count as u64 * each.file();
                 evaluated.extend(vec![each.speed; recipe.student.count]);
             }
         }
@@ -185,7 +196,8 @@ impl Estimate {
 
     /// A step of `images` images keeps their activations, and three times the network: weights, gradients, momentum.
     fn step(&mut self, network: &Cost, images: u64) {
-        self.memory = self.memory.max(4 * (images * network.kept + 3 * network.parameters));
+        let network_itself = 3 * network.parameters + network.whitening;
+        self.memory = self.memory.max(4 * (images * network.kept + network_itself));
     }
 
     /// Seconds of all stages.
