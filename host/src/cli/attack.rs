@@ -5,10 +5,10 @@ use crate::{
     cli::Failure,
     data::Loaded,
     engine::Keep,
-    run::{sheet, write_atomically, write_png},
+    run::{attacked_sheet, write_atomically, write_png},
 };
 use clap::Args;
-use guard_sdk::{Budget, Kind, Norm, Result, Tensor};
+use guard_sdk::{Budget, Norm, Result, Tensor};
 use std::{
     cell::RefCell,
     path::{Path, PathBuf},
@@ -98,11 +98,7 @@ impl Keeper {
             })?;
             let count = i64::from(pictures).min(clean.size()[0]);
             let (clean, adversarial) = (clean.narrow(0, 0, count), adversarial.narrow(0, 0, count));
-            let difference = &adversarial - &clean;
-            let largest = difference.abs().max().double_value(&[]).max(f64::MIN_POSITIVE);
-            let rows = Tensor::f_cat(&[clean, adversarial, difference / (2.0 * largest) + 0.5], 0)?;
-            let bytes = (rows * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8);
-            write_png(&folder.join(format!("{name}.png")), &sheet(&bytes, count)?)?;
+            write_png(&folder.join(format!("{name}.png")), &attacked_sheet(&clean, &[adversarial])?)?;
         }
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! `guard-host plugin lock|search-path`.
 
-use super::{Failure, Format, Session, missing_recipe, print, print_json};
-use crate::{data, plan::Plan, plugin::Lock, recipe, run::write_text};
+use super::{Failure, Format, Session, print, print_json, written::Written};
+use crate::{data, plan::Plan, plugin::Lock, run::write_text};
 use clap::Args;
 use serde_json::json;
-use std::{fs, path::PathBuf};
+use std::path::PathBuf;
 
 /// What `plugin lock` takes.
 #[derive(Debug, Args)]
@@ -16,8 +16,7 @@ pub(super) struct LockArguments {
 /// Writes the sums of the plugins that a recipe uses into a file beside it.
 pub(super) fn lock(mut session: Session, arguments: &LockArguments) -> Result<(), Failure> {
     let path = &arguments.recipe;
-    let text = fs::read_to_string(path).map_err(|error| missing_recipe(path, &error))?;
-    let loaded = recipe::load(&path.display().to_string(), &text, &[])?;
+    let loaded = Written::read(path)?.load(&[])?;
     let prepared = data::prepare(&loaded.recipe.data);
     // Planned as for a run, so that plugins are listed which only a method or a probe asks for.
     Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;

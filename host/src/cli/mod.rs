@@ -10,10 +10,14 @@ mod evaluate;
 mod experts;
 mod failure;
 mod lock;
+mod man;
 mod network;
 mod plugin;
+mod recipe;
 mod reference;
+mod report;
 mod run;
+mod written;
 
 pub use failure::Failure;
 
@@ -78,10 +82,18 @@ enum Format {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a recipe, or the built-in one.
+    /// Run a recipe, or the built-in one; as `sweep`, over every value of `--over` or of the recipe's `[sweep]`.
+    #[command(visible_alias = "sweep")]
     Run {
         #[command(flatten)]
         run: run::RunArguments,
+        #[command(flatten)]
+        requests: Requests,
+    },
+    /// Join the parts that `run --shard` has made, and go on with the students.
+    Merge {
+        #[command(flatten)]
+        merge: run::MergeArguments,
         #[command(flatten)]
         requests: Requests,
     },
@@ -99,6 +111,8 @@ enum Command {
         #[command(flatten)]
         requests: Requests,
     },
+    /// Tell what runs have found, side by side: as tables, LaTeX, CSV or a page.
+    Report(report::ReportArguments),
     /// Look at data sets.
     #[command(subcommand)]
     Data(data::DataCommand),
@@ -111,13 +125,19 @@ enum Command {
     /// Look at expert trajectories.
     #[command(subcommand)]
     Experts(experts::ExpertsCommand),
-    /// Look at what recipes may hold.
-    #[command(subcommand)]
-    Recipe(reference::RecipeCommand),
+    /// Look at recipes.
+    Recipe {
+        #[command(subcommand)]
+        command: recipe::RecipeCommand,
+        #[command(flatten)]
+        requests: Requests,
+    },
     /// Print a script that completes commands in a shell.
     Completions(complete::CompletionsArguments),
     /// Tell what this installation has, and what is wrong with it.
-    Doctor(Requests),
+    Doctor(doctor::DoctorArguments),
+    /// Print the manual, a page for the program and one for each command, as files for `man`.
+    Man(man::ManArguments),
 }
 
 #[derive(Debug, Subcommand)]
@@ -203,10 +223,15 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             session.requests.extend(requests.plugins);
             run::run(session, &run)
         }
+        Some(Command::Merge { merge, requests }) => {
+            session.requests.extend(requests.plugins);
+            run::merge(session, &merge)
+        }
         Some(Command::Evaluate { evaluate, requests }) => {
             session.requests.extend(requests.plugins);
             evaluate.run(session, None)
         }
+        Some(Command::Report(arguments)) => report::report(&session, &arguments),
         Some(Command::Data(command)) => data::data(session.format, &command),
         Some(Command::Attack { attack, requests }) => {
             session.requests.extend(requests.plugins);
@@ -231,11 +256,15 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Plugin(PluginCommand::CheckChild(arguments))) => check::child(&arguments),
         Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
         Some(Command::Experts(command)) => experts::experts(session.format, &command),
-        Some(Command::Recipe(command)) => reference::recipe(&command),
-        Some(Command::Completions(arguments)) => complete::completions(&arguments),
-        Some(Command::Doctor(requests)) => {
+        Some(Command::Recipe { command, requests }) => {
             session.requests.extend(requests.plugins);
-            doctor::doctor(session)
+            recipe::recipe(session, &command)
+        }
+        Some(Command::Completions(arguments)) => complete::completions(&arguments),
+        Some(Command::Man(arguments)) => man::man(&arguments),
+        Some(Command::Doctor(arguments)) => {
+            session.requests.extend(arguments.requests.plugins.iter().cloned());
+            doctor::doctor(&session, &arguments)
         }
     }
 }
@@ -256,8 +285,22 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 10] =
-    ["run", "evaluate", "attack", "data", "plugin", "network", "experts", "recipe", "completions", "doctor"];
+const COMMANDS: [&str; 14] = [
+    "run",
+    "sweep",
+    "merge",
+    "evaluate",
+    "attack",
+    "report",
+    "data",
+    "plugin",
+    "network",
+    "experts",
+    "recipe",
+    "completions",
+    "man",
+    "doctor",
+];
 
 /// A recipe that is not there: maybe a slip in a command's name.
 fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {

@@ -1,8 +1,8 @@
-//! `guard-host plugin reference`, `recipe schema`.
+//! `guard-host plugin reference`.
 
-use super::{Failure, Session, complete, print, print_json};
-use crate::{author::reference, recipe};
-use clap::{Args, Subcommand};
+use super::{Failure, Session, complete, print};
+use crate::author::reference;
+use clap::Args;
 use clap_complete::ArgValueCompleter;
 use guard_sdk::Error;
 use std::{fs, path::PathBuf};
@@ -19,12 +19,6 @@ pub(super) struct ReferenceArguments {
     check: Option<PathBuf>,
 }
 
-#[derive(Debug, Subcommand)]
-pub(super) enum RecipeCommand {
-    /// Print the JSON Schema of recipes, for editors.
-    Schema,
-}
-
 /// Prints a page on every method and option of some plugins, or holds a file against it.
 pub(super) fn plugins(session: &Session, arguments: &ReferenceArguments) -> Result<(), Failure> {
     let loaded = arguments.plugins.iter().map(|name| session.plugins.load(name));
@@ -39,12 +33,5 @@ pub(super) fn plugins(session: &Session, arguments: &ReferenceArguments) -> Resu
         false => Err(Failure::Run(
             Error::new(format!("`{}` is stale", file.display())).help(format!("write it anew: `{command}`")),
         )),
-    }
-}
-
-/// Prints what editors need.
-pub(super) fn recipe(command: &RecipeCommand) -> Result<(), Failure> {
-    match command {
-        RecipeCommand::Schema => print_json(&recipe::schema()),
     }
 }

@@ -1,36 +1,41 @@
 //! `guard-host run`.
 
-use super::{Format, Session, missing_recipe, print, print_json};
+use super::{Format, Session, print, print_json, written::Written};
 use crate::{
     cli::Failure,
     data::{self, Prepared},
-    engine::{ImageCounts, Pipeline, estimate},
-    plan::{Plan, check_methods},
+    engine::{ImageCounts, Pipeline, estimate, together},
+    plan::{Plan, check_methods, complete},
     plugin::Lock,
     random::Streams,
-    recipe::{self, EvaluationSplit, Loaded, Problems},
-    report::{json, legacy, page, summary, table},
-    run::{Begun, CANCELLED, Display, Interruption, Journal, RunDirectory, Stages, Typed, write_text},
+    recipe::{EvaluationSplit, Loaded, Problems},
+    report::{RESULTS, RunRecord, json, legacy, page, summary, table},
+    run::{
+        Begun, CANCELLED, Display, Interruption, Journal, RunDirectory, Shard, Stages, Typed, Work, shell,
+        write_text,
+    },
 };
-use clap::Args;
+use clap::{Args, ValueEnum};
 use guard_sdk::{Device, Error};
 use std::{
-    fs,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-/// The recipe that runs when none is named.
-const BUILT_IN: (&str, &str) = ("digits.toml", include_str!("../../../configs/digits.toml"));
+/// In seconds.
+const CHECKPOINT_EVERY: &str = "60";
 
 /// What `run` takes.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(super) struct RunArguments {
     /// The recipe, a TOML file; the built-in one if left out.
     recipe: Option<PathBuf>,
     /// Change a value of the recipe, e.g. `--set training.epochs=5`. May be repeated.
     #[arg(long = "set", value_name = "KEY=VALUE")]
     sets: Vec<String>,
+    /// Run every value of a list as a variant, e.g. `--over distill.images_per_class=[1,10]`; several of these make a grid.
+    #[arg(long = "over", value_name = "KEY=[VALUE,...]")]
+    overs: Vec<String>,
     /// Run only this variant of the recipe. May be repeated.
     #[arg(long = "variant", value_name = "NAME")]
     variants: Vec<String>,
@@ -43,6 +48,12 @@ pub(super) struct RunArguments {
     /// The run directory; `runs/NAME` if left out. It must be empty.
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Stop after this stage, e.g. to share its networks through `--reuse`.
+    #[arg(long, value_enum, value_name = "STAGE", conflicts_with_all = ["shard", "resume"])]
+    until: Option<Until>,
+    /// Make only this part of the synthetic images, e.g. `2/4`, to be joined by `merge`; `slurm` for the part of an array job.
+    #[arg(long, value_name = "I/N", conflicts_with = "resume")]
+    shard: Option<Shard>,
     /// Go on with the run in this directory: its recipe, its changes and its variants, unless others are given. What it
     /// has finished is not run again.
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
@@ -55,11 +66,18 @@ pub(super) struct RunArguments {
     #[arg(long, requires = "resume")]
     force: bool,
     /// How often a stage that is running leaves a checkpoint; 0 for after every step.
-    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    #[arg(long, value_name = "SECONDS", default_value = CHECKPOINT_EVERY, value_parser = seconds)]
     checkpoint_every: Duration,
     /// Show no progress.
     #[arg(long, short)]
     quiet: bool,
+}
+
+/// Where a run may stop.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Until {
+    /// After the networks trained on real data.
+    Train,
 }
 
 fn seconds(written: &str) -> Result<Duration, String> {
@@ -71,10 +89,12 @@ impl RunArguments {
     /// Whether anything was typed.
     pub(super) fn was_given(&self) -> bool {
         self.recipe.is_some()
-            || !(self.sets.is_empty() && self.variants.is_empty())
+            || !(self.sets.is_empty() && self.overs.is_empty() && self.variants.is_empty())
             || self.dry_run
             || self.locked
             || self.out.is_some()
+            || self.until.is_some()
+            || self.shard.is_some()
             || self.resume.is_some()
             || !self.reuse.is_empty()
             || self.quiet
@@ -84,7 +104,7 @@ impl RunArguments {
 /// A run to be done: what it is, and where, if it was begun before.
 struct Task {
     typed: Typed,
-    recipe: String,
+    recipe: Written,
     begun: Option<(RunDirectory, Begun)>,
 }
 
@@ -93,29 +113,38 @@ impl Task {
     fn new(session: &Session, arguments: &RunArguments) -> Result<Self, Failure> {
         let begun = arguments.resume.as_deref().map(RunDirectory::resume).transpose().map_err(refused)?;
         let earlier = begun.as_ref().map(|(_, begun)| begun);
-        let (name, recipe) = match (&arguments.recipe, earlier) {
-            (Some(path), _) => (
-                path.display().to_string(),
-                fs::read_to_string(path).map_err(|error| missing_recipe(path, &error))?,
-            ),
-            (None, Some(begun)) => (begun.typed.recipe.clone(), begun.recipe.clone()),
-            (None, None) => (BUILT_IN.0.to_string(), BUILT_IN.1.to_string()),
+        let recipe = match (&arguments.recipe, earlier) {
+            (Some(path), _) => Written::read(path)?,
+            (None, Some(begun)) => Written::of_run(begun),
+            (None, None) => Written::built_in(),
         };
         let mut typed = earlier.map(|begun| begun.typed.clone()).unwrap_or_default();
-        typed.recipe = name;
+        (typed.recipe, typed.built_in) = (recipe.name.clone(), recipe.built_in);
         typed.sets.extend(arguments.sets.iter().cloned());
+        typed.sets.extend(arguments.overs.iter().map(|over| format!("sweep.{over}")));
         typed.plugins.extend(session.requests.iter().cloned());
         if !arguments.variants.is_empty() {
             typed.variants.clone_from(&arguments.variants);
+        }
+        match (arguments.until, arguments.shard) {
+            (Some(Until::Train), _) => typed.work = Work::Teachers,
+            (_, Some(shard)) => typed.work = Work::Part(shard),
+            _ => {}
         }
         Ok(Self { typed, recipe, begun })
     }
 
     /// The folder: a new one, or that of the run as it was begun.
-    fn directory(self, plan: &Plan, arguments: &RunArguments) -> Result<RunDirectory, Failure> {
+    fn directory(mut self, plan: &Plan, arguments: &RunArguments) -> Result<RunDirectory, Failure> {
         let directory = match self.begun {
-            None => RunDirectory::create(&PathBuf::from("runs"), &plan.name, arguments.out.as_deref())
-                .map_err(refused)?,
+            None => {
+                let name = match self.typed.work {
+                    Work::Part(Shard { index, count }) => format!("{}-{}-of-{count}", plan.name, index + 1),
+                    _ => plan.name.clone(),
+                };
+                RunDirectory::create(&PathBuf::from("runs"), &name, arguments.out.as_deref())
+                    .map_err(refused)?
+            }
             Some((directory, begun)) => {
                 let changes = begun.changes(plan)?;
                 if !(changes.is_empty() || arguments.force) {
@@ -128,7 +157,8 @@ impl Task {
                 directory
             }
         };
-        directory.begin(&self.recipe, &self.typed, plan)?;
+        self.typed.bases = self.recipe.bases();
+        directory.begin(&self.recipe.text, &self.typed, plan)?;
         Ok(directory)
     }
 }
@@ -136,7 +166,7 @@ impl Task {
 /// What is the matter with a run directory is a matter of usage, unless the file system is to blame.
 fn refused(error: Error) -> Failure {
     match error.code.as_str() {
-        "occupied" | "no-run" | "in-use" => Failure::Usage(error),
+        "occupied" | "no-run" | "in-use" | "no-part" => Failure::Usage(error),
         _ => Failure::Run(error),
     }
 }
@@ -150,13 +180,13 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         session.plugins = session.plugins.locked(lock);
     }
     let task = Task::new(&session, arguments)?;
+    go(session, task, arguments)
+}
+
+fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), Failure> {
     session.requests.clone_from(&task.typed.plugins);
-    let (name, text, sets) = (&task.typed.recipe, &task.recipe, &task.typed.sets);
-    let mut loaded = recipe::load(name, text, sets).map_err(|problems| {
-        let documents = recipe::documents(name, text, sets);
-        let more = check_methods(&documents, &session.requests, &mut session.plugins);
-        Problems::new(problems.into_vec().into_iter().chain(more).collect())
-    })?;
+    let sets = &task.typed.sets;
+    let mut loaded = checked(&task.recipe, sets, &mut session)?;
     choose(&mut loaded, &task.typed.variants)?;
     let prepared = data::prepare(&loaded.recipe.data);
     let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
@@ -164,8 +194,9 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         if !arguments.quiet {
             tell_estimate(&plan, &session, prepared.as_ref().ok().and_then(Prepared::image_counts));
         }
-        return dry_run(&session, &plan);
+        return dry_run(&mut session, &loaded, &plan);
     }
+    can_be_divided(&plan, task.typed.work)?;
     let device = Device::Cpu;
     let mut data = prepared?.open()?;
     if loaded.recipe.evaluate.split == EvaluationSplit::Validation {
@@ -173,7 +204,8 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     }
     plan.complete(&data).map_err(Failure::Run)?;
     let others = Stages::of_others(&arguments.reuse).map_err(refused)?;
-    let recipe_blake3 = blake3::hash(text.as_bytes()).to_hex().to_string();
+    let recipe_blake3 = blake3::hash(task.recipe.text.as_bytes()).to_hex().to_string();
+    let task_work = task.typed.work;
     let directory = task.directory(&plan, arguments)?;
     if !arguments.quiet {
         tell_estimate(&plan, &session, Some([data.train.len(), data.test.len()]));
@@ -189,6 +221,7 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         directory: &directory,
         journal: &journal,
         stages: &stages,
+        work: task_work,
         recipe_blake3,
         device,
     };
@@ -196,22 +229,18 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         Some(exit_code) if error.code == CANCELLED => {
             Failure::Stopped { exit_code, resume: resume_command(directory.path(), arguments) }
         }
-        _ => Failure::Run(error),
+        _ => refused(error),
     })?;
+    if matches!(task_work, Work::Teachers | Work::Part(_)) {
+        if display == Display::Automatic {
+            eprintln!("done in `{}`", directory.path().display());
+        }
+        return Ok(());
+    }
     let (figures, others, results) = (summary(&results), legacy(&plan, &results), json(&results));
-    directory.write_json("results.json", &results)?;
+    directory.write_json(RESULTS, &results)?;
     directory.write_json("legacy.json", &others.json())?;
-    let sheets: Vec<(String, String)> = plan
-        .variants
-        .iter()
-        .filter(|variant| variant.distillation.is_some())
-        .map(|variant| {
-            let folder = directory.variant(&plan, &variant.name).join("distilled/contact-sheet.png");
-            let relative = folder.strip_prefix(directory.path()).unwrap_or(&folder);
-            (variant.name.clone(), relative.display().to_string())
-        })
-        .collect();
-    let page = page(&plan, &figures, &others, &data.skipped, &sheets);
+    let page = page(&RunRecord::read(directory.path())?)?;
     write_text(&directory.path().join("report.html"), &page)?;
     if display == Display::Automatic {
         if !data.skipped.is_empty() {
@@ -228,14 +257,87 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     }
 }
 
+/// Refuses parts of what must be made together.
+fn can_be_divided(plan: &Plan, work: Work) -> Result<(), Failure> {
+    let Work::Part(Shard { count, .. }) = work else { return Ok(()) };
+    for variant in &plan.variants {
+        let (Some(found), Some(distill)) = (&variant.distillation, &variant.recipe.distill) else { continue };
+        let groups = together(&found.needs, plan.data.classes.len() as u64, distill.images_per_class as u64);
+        let objective = &distill.objective;
+        let (message, help) = match groups.len() {
+            _ if found.iterations == 0 => (
+                format!(
+                    "objective `{objective}` takes its images and optimises nothing, so there are no parts"
+                ),
+                "run it whole".to_string(),
+            ),
+            1 => (
+                format!(
+                    "the images of objective `{objective}` are all optimised together, so there are no parts"
+                ),
+                "run it whole; `--until train` and `--reuse` share its teacher".to_string(),
+            ),
+            groups if (groups as u64) < count => (
+                format!("there are {groups} groups of images, fewer than {count} parts"),
+                format!("divide it into {groups} parts at most"),
+            ),
+            _ => continue,
+        };
+        let error = Error::new(format!("variant `{}`: {message}", variant.name));
+        return Err(Failure::Usage(error.help(help)));
+    }
+    Ok(())
+}
+
+/// What `merge` takes.
+#[derive(Debug, Args)]
+pub(super) struct MergeArguments {
+    /// The directories of the parts, all of them.
+    #[arg(value_name = "RUN", required = true)]
+    parts: Vec<PathBuf>,
+    /// The run directory; `runs/NAME` if left out. It must be empty.
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+    /// Take what the run in this directory has finished as well. May be repeated.
+    #[arg(long, value_name = "DIR")]
+    reuse: Vec<PathBuf>,
+    /// How often a stage that is running leaves a checkpoint; 0 for after every step.
+    #[arg(long, value_name = "SECONDS", default_value = CHECKPOINT_EVERY, value_parser = seconds)]
+    checkpoint_every: Duration,
+    /// Show no progress.
+    #[arg(long, short)]
+    quiet: bool,
+}
+
+/// Joins the parts of a run, and goes on with its students.
+pub(super) fn merge(session: Session, arguments: &MergeArguments) -> Result<(), Failure> {
+    let first = Begun::read(&arguments.parts[0]).map_err(Failure::Usage)?;
+    let recipe = Written::of_run(&first);
+    let typed = Typed { work: Work::Joined(arguments.parts.len() as u64), ..first.typed };
+    let run = RunArguments {
+        out: arguments.out.clone(),
+        reuse: [arguments.parts.clone(), arguments.reuse.clone()].concat(),
+        checkpoint_every: arguments.checkpoint_every,
+        quiet: arguments.quiet,
+        ..RunArguments::default()
+    };
+    go(session, Task { typed, recipe, begun: None }, &run)
+}
+
+/// The recipe; if it is refused, with what plugins have to say of it as well.
+pub(super) fn checked(recipe: &Written, sets: &[String], session: &mut Session) -> Result<Loaded, Problems> {
+    recipe.load(sets).map_err(|problems| {
+        let documents = recipe.documents(sets);
+        let more = check_methods(&documents, &session.requests, &mut session.plugins);
+        Problems::new(problems.into_vec().into_iter().chain(more).collect())
+    })
+}
+
 /// What to type to go on with a run that was stopped, as a shell reads it.
 fn resume_command(run: &Path, arguments: &RunArguments) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "guard-host".into());
     let reuse = arguments.reuse.iter().flat_map(|run| ["--reuse".into(), run.display().to_string()]);
-    let words = [program, "--resume".into(), run.display().to_string()].into_iter().chain(reuse);
-    // Only a NUL cannot be quoted, which no argument holds.
-    let quoted = |word: String| shlex::try_quote(&word).map(|quoted| quoted.into_owned()).unwrap_or(word);
-    words.map(quoted).collect::<Vec<_>>().join(" ")
+    shell([program, "--resume".into(), run.display().to_string()].into_iter().chain(reuse))
 }
 
 /// Leaves the variants that were asked for, in the recipe's order; all if none were.
@@ -261,11 +363,10 @@ fn tell_estimate(plan: &Plan, session: &Session, images: ImageCounts) {
     }
 }
 
-fn dry_run(session: &Session, plan: &Plan) -> Result<(), Failure> {
+fn dry_run(session: &mut Session, loaded: &Loaded, plan: &Plan) -> Result<(), Failure> {
     if session.format == Format::Json {
         return print_json(&serde_json::to_value(plan).map_err(Error::from)?);
     }
-    let text =
-        toml::to_string(plan).map_err(|error| Error::new(format!("the plan cannot be printed: {error}")))?;
-    print(&text)
+    let variants = complete(loaded, &mut session.plugins)?;
+    print(&plan.text(&variants)?)
 }

@@ -17,7 +17,7 @@ use std::{borrow::Cow, sync::Arc};
 const SIDE: i64 = 224;
 
 /// What is known of a data set.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct DataInfo {
     /// The name in recipes.
     pub name: String,

@@ -18,7 +18,7 @@ pub struct Source {
 }
 
 /// Something that was left out.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Skipped {
     /// The file's path, followed by the record's index where a file holds many.
     pub file: String,

@@ -1,6 +1,9 @@
 //! Synthetic images: the loop around an objective (SRe2L calls it recover).
 
+mod part;
 mod state;
+
+pub use part::Part;
 
 use self::state::{Done, Methods};
 use super::{
@@ -15,7 +18,7 @@ use crate::{
     plugin::{Context, Hosted},
     random::Streams,
     recipe::{FirstImages, Optimizer, Schedule, Sgd},
-    run::{Checkpoint, Observer},
+    run::{Checkpoint, Observer, Shard},
 };
 use guard_sdk::{
     Batch, Device, Error, Kind, Lab, Network, Pass, Result, Space, Synthetic, Tensor, Value,
@@ -23,7 +26,7 @@ use guard_sdk::{
     autograd::{Graph, grad, no_grad},
     lab::LabBackend,
     network::channel_values,
-    objective::{Learnable, Needs, SoftLabelStart, Together},
+    objective::{Initial, Learnable, Needs, SoftLabelStart, Together},
 };
 use std::rc::Rc;
 
@@ -320,10 +323,8 @@ impl Distiller<'_> {
         objective: &mut Hosted<ObjectiveInstance>,
         regularizers: &mut [WeightedRegularizer],
     ) -> Result<SyntheticSet, Box<Stopped>> {
-        let Room { info, needs, spec, .. } = self.room;
-        let (classes, per_class) = (info.classes as u64, info.images_per_class as u64);
-        let own =
-            objective.initialise(context, &Lab::lend(&HostLab { room: self.room, context: *context }))?;
+        let Room { needs, spec, .. } = self.room;
+        let own = self.own(context, objective)?;
         if let Some(own) = own.as_ref().filter(|_| self.iterations == 0) {
             let group = ImageGroup::new(spec, needs, &self.optimizer, &own.images, &own.labels, Vec::new());
             return Ok(SyntheticSet {
@@ -334,24 +335,43 @@ impl Distiller<'_> {
                 learned: Vec::new(),
             });
         }
-        // Image `index` of class `class` has the id `class · per_class + index`.
-        let ids_of = |indices: std::ops::Range<u64>| -> Vec<u64> {
-            (0..classes)
-                .flat_map(|class| indices.clone().map(move |index| class * per_class + index))
-                .collect()
-        };
-        let groups: Vec<Vec<u64>> = match needs.together {
-            Together::All => vec![ids_of(0..per_class)],
-            Together::OneImagePerClass => {
-                let at_once = if needs.classes_together == 0 { classes } else { needs.classes_together };
-                let of_each_class = (0..per_class).map(|index| ids_of(index..index + 1));
-                of_each_class
-                    .flat_map(|ids| {
-                        ids.chunks(at_once.max(1) as usize).map(<[u64]>::to_vec).collect::<Vec<_>>()
-                    })
-                    .collect()
-            }
-        };
+        let done = self.groups(context, objective, regularizers, own.as_ref(), Shard::WHOLE)?;
+        Ok(in_order_of_ids(done.into_iter().map(|(_, done)| done).collect()))
+    }
+
+    /// Makes a part of it.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run).
+    pub fn part(
+        &self,
+        context: &Context,
+        objective: &mut Hosted<ObjectiveInstance>,
+        regularizers: &mut [WeightedRegularizer],
+        shard: Shard,
+    ) -> Result<Part, Box<Stopped>> {
+        let own = self.own(context, objective)?;
+        Ok(Part(self.groups(context, objective, regularizers, own.as_ref(), shard)?))
+    }
+
+    /// The images that the objective itself starts from, if it does.
+    fn own(&self, context: &Context, objective: &mut Hosted<ObjectiveInstance>) -> Result<Option<Initial>> {
+        objective.initialise(context, &Lab::lend(&HostLab { room: self.room, context: *context }))
+    }
+
+    /// The groups of a part, one after the other, by number.
+    fn groups(
+        &self,
+        context: &Context,
+        objective: &mut Hosted<ObjectiveInstance>,
+        regularizers: &mut [WeightedRegularizer],
+        own: Option<&Initial>,
+        shard: Shard,
+    ) -> Result<Vec<(usize, Done)>, Box<Stopped>> {
+        let Room { info, needs, spec, .. } = self.room;
+        let groups = together(needs, info.classes as u64, info.images_per_class as u64);
+        let groups: Vec<(usize, Vec<u64>)> =
+            groups.into_iter().enumerate().filter(|(number, _)| shard.has(*number)).collect();
         let like = Tensor::zeros([0], (Kind::Float, context.device));
         let whitening = whitened_space(spec, needs, &like)?;
         let mut methods = Methods { objective, regularizers };
@@ -360,9 +380,9 @@ impl Distiller<'_> {
             let (before, group) = self.load(context, &mut methods, &groups, state)?;
             (done, cut) = (before, Some((iteration, group)));
         }
-        for (number, ids) in groups.iter().enumerate().skip(done.len()) {
-            let streams = self.streams.named("group").numbered(number as u64);
-            let (images, labels) = match &own {
+        for (place, (number, ids)) in groups.iter().enumerate().skip(done.len()) {
+            let streams = self.streams.named("group").numbered(*number as u64);
+            let (images, labels) = match own {
                 Some(own) => {
                     let positions: Vec<i64> = ids.iter().map(|&id| id as i64).collect();
                     let positions = Tensor::from_slice(&positions).to_device(context.device);
@@ -376,7 +396,7 @@ impl Distiller<'_> {
             if needs.learn_soft_labels && needs.soft_label_updates.start == SoftLabelStart::Expert {
                 group = group.with_soft_labels(needs, &self.expert_answers(context, &images)?);
             }
-            let (begin, total) = (number as u64 * self.iterations, self.iterations * groups.len() as u64);
+            let (begin, total) = (place as u64 * self.iterations, self.iterations * groups.len() as u64);
             let (mut first, mut loss) = (0, 0.0);
             if let Some((iteration, state)) = cut.take() {
                 first = iteration.saturating_sub(begin);
@@ -401,7 +421,7 @@ impl Distiller<'_> {
             }
             done.push(group.finished(spec, loss));
         }
-        Ok(in_order_of_ids(done))
+        Ok(groups.into_iter().map(|(number, _)| number).zip(done).collect())
     }
 
     /// Class probabilities `[N,K]` that the last snapshot of the first expert gives `images`.
@@ -411,6 +431,24 @@ impl Distiller<'_> {
         let expert = lab.expert(0, last)?;
         let logits = no_grad(|| expert.lend().pass(images, Pass::new(self.room.needs.space)))?.logits;
         Ok(logits.f_softmax(-1, None::<Kind>)?)
+    }
+}
+
+/// The ids of the images that are optimised together, group by group. Image `index` of class `class` has the id
+/// `class · per_class + index`.
+pub fn together(needs: &Needs, classes: u64, per_class: u64) -> Vec<Vec<u64>> {
+    let ids_of = |indices: std::ops::Range<u64>| -> Vec<u64> {
+        (0..classes).flat_map(|class| indices.clone().map(move |index| class * per_class + index)).collect()
+    };
+    match needs.together {
+        Together::All => vec![ids_of(0..per_class)],
+        Together::OneImagePerClass => {
+            let at_once = if needs.classes_together == 0 { classes } else { needs.classes_together };
+            let of_each_class = (0..per_class).map(|index| ids_of(index..index + 1));
+            let batches =
+                |ids: Vec<u64>| ids.chunks(at_once.max(1) as usize).map(<[u64]>::to_vec).collect::<Vec<_>>();
+            of_each_class.flat_map(batches).collect()
+        }
     }
 }
 

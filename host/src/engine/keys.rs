@@ -3,7 +3,7 @@
 
 use crate::{
     plan::{Plan, StudentPlan, VariantPlan},
-    run::key,
+    run::{Shard, key},
 };
 use serde_json::{Value, json};
 
@@ -48,6 +48,11 @@ impl StageKeys<'_> {
         let (labels, temperature) = (recipe.relabel.labels, recipe.relabel.temperature);
         let made_by = json!([network, recipe.training, recipe.experts, recipe.distill, distillation]);
         key(&json!(["distill", self.common(), self.teacher_if_any(), made_by, labels, temperature]))
+    }
+
+    /// Of a part of the images.
+    pub fn part(&self, shard: Shard) -> String {
+        key(&json!(["part", self.distilled(), shard]))
     }
 
     /// Of the labels that the teacher gives in advance.

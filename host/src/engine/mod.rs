@@ -41,17 +41,17 @@ mod train;
 mod training_loss;
 mod views;
 
-pub use distill::{Distiller, ImageGroup, Stopped, SyntheticSet};
+pub use distill::{Distiller, ImageGroup, Part, Stopped, SyntheticSet, together};
 pub use estimate::{Estimate, ImageCounts, estimate};
 pub use evaluate::{
-    AttackResult, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Flag, Keep, Member,
-    PROBE_ATTACKS, Surrogates, UnderThreat, accuracy, arrays, count, rounded,
+    AttackResult, Classes, Correct, EvalOnly, Evaluation, EvaluationAttack, Evaluator, Examples, Flag, Keep,
+    Member, PROBE_ATTACKS, Surrogates, UnderThreat, accuracy, arrays, count, rounded,
 };
 pub use lab::{HostLab, Room};
 pub use optimizer::OptimizerState;
 pub use pipeline::Pipeline;
 pub use relabel::relabel;
-pub use results::{RunResults, StudentResult, VariantResults};
+pub use results::{EVALUATIONS, NetworkResults, RunResults, StudentResult, VariantResults};
 pub use schedule::Ramp;
 pub use student::{LabelSource, StudentTrainer};
 pub use student_loss::{Target, divergence, student_terms};

@@ -1,36 +1,33 @@
 //! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
 
 use super::{
-    Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Ramp, Room, Stopped, StudentTrainer, Surrogates,
-    Trained, Trainer, TrainingLoss, Views, WeightedRegularizer, accuracy,
+    Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Part, Ramp, Room, Stopped, StudentTrainer,
+    Surrogates, SyntheticSet, Trained, Trainer, TrainingLoss, Views, WeightedRegularizer, accuracy,
     experts::{ExpertFolder, ExpertManifest, ExpertTrainer},
     keys::StageKeys,
     relabel,
-    results::{RunResults, StudentResult, VariantResults},
+    results::{EVALUATIONS, RunResults, StudentResult, VariantResults, split_name},
 };
 use crate::{
     data::{DataInfo, Dataset},
     network::Model,
     plan::{Plan, PluginLock, StudentPlan, VariantPlan},
-    plugin::{Context, NoNetworks, Plugins, Recorder},
+    plugin::{Context, Hosted, NoNetworks, Plugins, Recorder},
     random::Streams,
-    recipe::{Distill, EvaluationSplit, Labels, RegularizerUse, Student, TEACHER, Training},
+    recipe::{Distill, Labels, RegularizerUse, Student, TEACHER, Training},
     run::{
-        CANCELLED, Distilled, DistilledManifest, Journal, LabelPlan, RunDirectory, SoftLabels, Stage,
-        StageLog, Stages, write_atomically, write_distilled,
+        CANCELLED, Distilled, DistilledManifest, Journal, LabelPlan, RunDirectory, Shard, SoftLabels, Stage,
+        StageLog, Stages, Work, write_atomically, write_distilled,
     },
 };
-use guard_sdk::{Device, Error, Level, Result, Tensor, lab::LabInfo, objective::Networks};
+use guard_sdk::{
+    Device, Error, Level, Result, Tensor, abi::calls::ObjectiveInstance, lab::LabInfo, objective::Networks,
+};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The learnable that students take their learning rate from.
 const LEARNED_RATE: &str = "learning-rate";
-
-/// What a student's files are called, without extension.
-fn file_name(network: Option<&str>, number: u64) -> String {
-    format!("{}-{number}", network.unwrap_or("student"))
-}
 
 /// Everything a run takes.
 pub struct Pipeline<'a> {
@@ -46,6 +43,8 @@ pub struct Pipeline<'a> {
     pub journal: &'a Journal,
     /// What was finished before.
     pub stages: &'a Stages,
+    /// How much is done.
+    pub work: Work,
     /// BLAKE3 of the recipe as given.
     pub recipe_blake3: String,
     /// Where tensors live.
@@ -65,10 +64,7 @@ impl Pipeline<'_> {
         Ok(RunResults {
             dataset: self.plan.data.name.clone(),
             images: self.data.test.len(),
-            split: match self.plan.variants[0].recipe.evaluate.split {
-                EvaluationSplit::Test => "test",
-                EvaluationSplit::Validation => "validation",
-            },
+            split: split_name(self.plan),
             skipped: self.data.skipped.clone(),
             variants: variants.collect::<Result<_>>()?,
         })
@@ -97,9 +93,15 @@ impl VariantRun<'_> {
     fn run(&self) -> Result<VariantResults> {
         let keys = self.keys();
         let teacher = if self.variant.trains_teacher { Some(self.train()?) } else { None };
-        let VariantPlan { name, baseline, .. } = self.variant;
-        let mut results =
-            VariantResults { name: name.clone(), baseline: *baseline, teacher: None, students: Vec::new() };
+        let mut results = VariantResults::nothing(self.variant);
+        match (self.pipeline.work, &self.variant.recipe.distill) {
+            (Work::Teachers, _) | (Work::Part(_), None) => return Ok(results),
+            (Work::Part(shard), Some(distill)) => {
+                self.part(distill, teacher.as_ref(), shard)?;
+                return Ok(results);
+            }
+            (Work::Whole | Work::Joined(_), _) => {}
+        }
         if let Some(model) = &teacher {
             let judged = Judged { model, key: keys.teacher(), stage: TEACHER, file: TEACHER };
             results.teacher = Some(self.evaluate(&judged, teacher.as_ref())?);
@@ -110,7 +112,7 @@ impl VariantRun<'_> {
             for network in &self.variant.students {
                 for number in 0..self.variant.recipe.student.count as u64 {
                     let model = &self.student(network, number, &set, &labels)?;
-                    let file = &file_name(network.label.as_deref(), number);
+                    let file = &network.file(number);
                     let (stage, key) = (&Self::stage(network, number), keys.student(network, number, file));
                     let evaluation = self.evaluate(&Judged { model, key, stage, file }, teacher.as_ref())?;
                     results.students.push(StudentResult {
@@ -234,7 +236,19 @@ impl VariantRun<'_> {
     fn distill(&self, distill: &Distill, teacher: Option<&Model>) -> Result<Distilled> {
         let folder = self.folder.join("distilled");
         let make = |log: &StageLog| {
-            let set = self.synthesise(distill, teacher, log)?;
+            let set = match self.pipeline.work {
+                Work::Joined(count) => self.joined(count)?,
+                _ => {
+                    self.synthesise(distill, teacher, log, |distiller, context, objective, regularizers| {
+                        distiller.run(context, objective, regularizers)
+                    })?
+                }
+            };
+            let loss = match self.variant.distillation.as_ref().map_or(0, |found| found.iterations) {
+                0 => String::new(),
+                _ => format!(", loss {:.4}", set.loss),
+            };
+            log.finish(&format!("{} images{loss}", set.labels.size()[0]))?;
             let logits = match (self.variant.recipe.relabel.labels, teacher) {
                 (Labels::Soft, Some(teacher)) => Some(teacher.for_inference()?.eval_logits(&set.images)?),
                 _ => None,
@@ -246,12 +260,52 @@ impl VariantRun<'_> {
         self.outcome("distill", &self.keys().distilled(), make, load)
     }
 
-    fn synthesise(
+    /// A part of the synthetic set, in files of its own.
+    fn part(&self, distill: &Distill, teacher: Option<&Model>, shard: Shard) -> Result<Part> {
+        let make = |log: &StageLog| {
+            let part =
+                self.synthesise(distill, teacher, log, |distiller, context, objective, regularizers| {
+                    distiller.part(context, objective, regularizers, shard)
+                })?;
+            log.finish(&format!("{} images", part.images()))?;
+            part.write(&self.folder, shard)
+        };
+        self.found_part(shard, make)
+    }
+
+    fn found_part(&self, shard: Shard, make: impl FnOnce(&StageLog) -> Result<Vec<PathBuf>>) -> Result<Part> {
+        let load = || Part::read(&self.folder, shard, self.pipeline.device);
+        self.outcome(&format!("distill {shard}"), &self.keys().part(shard), make, load)
+    }
+
+    /// The synthetic set of parts that are there.
+    fn joined(&self, count: u64) -> Result<SyntheticSet> {
+        let missing = |shard: Shard| {
+            let message =
+                format!("part {shard} of the synthetic images of `{}` is missing", self.variant.name);
+            let help = format!("give the directory of a run of the same recipe with `--shard {shard}`");
+            Error::with_code("no-part", message).help(help)
+        };
+        let parts = (0..count).map(|index| {
+            let shard = Shard { index, count };
+            self.found_part(shard, |_| Err(missing(shard)))
+        });
+        Part::join(parts.collect::<Result<_>>()?)
+    }
+
+    /// Prepares what an objective needs, and has `body` make synthetic images.
+    fn synthesise<T>(
         &self,
         distill: &Distill,
         teacher: Option<&Model>,
         log: &StageLog,
-    ) -> Result<super::SyntheticSet> {
+        body: impl FnOnce(
+            &Distiller,
+            &Context,
+            &mut Hosted<ObjectiveInstance>,
+            &mut [WeightedRegularizer],
+        ) -> Result<T, Box<Stopped>>,
+    ) -> Result<T> {
         let VariantPlan { distillation, network, .. } = self.variant;
         let distillation = distillation.as_ref().ok_or_else(|| Error::new("the plan has no distillation"))?;
         let wanted = distillation.needs.networks == Networks::Experts;
@@ -288,7 +342,7 @@ impl VariantRun<'_> {
             observer: log,
         };
         let mut regularizers = self.regularizers("distill", &distill.regularizers)?;
-        let set = distiller.run(&context, &mut objective, &mut regularizers).map_err(|stopped| {
+        body(&distiller, &context, &mut objective, &mut regularizers).map_err(|stopped| {
             let Stopped { failure, last_good } = *stopped;
             let Some(set) = last_good.filter(|_| failure.code != CANCELLED) else { return failure };
             let path = self.folder.join("distilled-last-good.safetensors");
@@ -300,13 +354,7 @@ impl VariantRun<'_> {
                 Ok(()) => failure.cause(format!("the last good state is in `{}`", path.display())),
                 Err(error) => failure.cause(error),
             }
-        })?;
-        let loss = match distillation.iterations {
-            0 => String::new(),
-            _ => format!(", loss {:.4}", set.loss),
-        };
-        log.finish(&format!("{} images{loss}", set.labels.size()[0]))?;
-        Ok(set)
+        })
     }
 
     /// The labels that students learn from; what takes long is computed here and kept.
@@ -345,7 +393,7 @@ impl VariantRun<'_> {
         &self,
         folder: &Path,
         distill: &Distill,
-        set: &super::SyntheticSet,
+        set: &SyntheticSet,
         logits: Option<&Tensor>,
     ) -> Result<Vec<PathBuf>> {
         let Plan { data, seed, plugins, .. } = self.pipeline.plan;
@@ -391,7 +439,7 @@ impl VariantRun<'_> {
         set: &Distilled,
         labels: &LabelSource,
     ) -> Result<Model> {
-        let (stage, file) = (Self::stage(network, number), file_name(network.label.as_deref(), number));
+        let (stage, file) = (Self::stage(network, number), network.file(number));
         let (device, spec, recipe) = (self.pipeline.device, &network.network, &self.variant.recipe);
         let make = |log: &StageLog| {
             let streams = self.streams("student").numbered(number);
@@ -435,7 +483,7 @@ impl VariantRun<'_> {
     /// Judges a network; attacks may ask for the teacher, where there is one.
     fn evaluate(&self, judged: &Judged, teacher: Option<&Model>) -> Result<Evaluation> {
         let Judged { model, key, stage, file } = judged;
-        let (stage, folder) = (format!("evaluate {stage}"), self.folder.join("evaluations"));
+        let (stage, folder) = (format!("evaluate {stage}"), self.folder.join(EVALUATIONS));
         let make = |log: &StageLog| {
             log.stop_within_steps();
             // Student number and teacher share the attacks' random streams: the same images get the same starts.
@@ -458,6 +506,9 @@ impl VariantRun<'_> {
                 keep: None,
             };
             let evaluation = evaluator.run(&evaluate.attacks, &self.variant.budgets, &context)?;
+            let mut files = evaluation.write(&folder, file)?.to_vec();
+            let shown = (&evaluation, evaluate.example_images);
+            files.extend(evaluator.examples(shown, &evaluate.attacks, &context, (&folder, file))?);
             let robust: Vec<String> = evaluation
                 .threats
                 .iter()
@@ -465,8 +516,7 @@ impl VariantRun<'_> {
                 .collect();
             let clean = 100.0 * accuracy(&evaluation.clean);
             log.finish(&format!("clean {clean:.1} %, robust [{}]", robust.join(", ")))?;
-            let files = evaluation.write(&folder, file)?;
-            Ok(files.map(|file| Path::new("evaluations").join(file)).to_vec())
+            Ok(files.into_iter().map(|file| Path::new(EVALUATIONS).join(file)).collect())
         };
         let load = || Evaluation::read(&folder, file);
         self.outcome(&stage, &self.keys().evaluation(key, file), make, load)

@@ -27,7 +27,7 @@ impl MethodTable {
     }
 
     /// All of a document's.
-    fn all(document: &Document) -> Vec<Self> {
+    pub fn all(document: &Document) -> Vec<Self> {
         let lists = [
             (Kind::Regularizer, "/training/regularizers"),
             (Kind::Regularizer, "/distill/regularizers"),
@@ -55,12 +55,21 @@ impl MethodTable {
         document: &'a Document,
         plugins: &mut Plugins,
     ) -> Result<(&'a str, Value), Vec<Problem>> {
-        let name = document.get(&self.name()).and_then(Value::as_str).ok_or_else(Vec::new)?;
-        let found = plugins.require(self.kind, name).and_then(|()| plugins.schema(self.kind, name));
-        let schema = found.map_err(|error| vec![placed(document, &self.name(), error)])?;
+        let (name, schema) = self.schema(document, plugins)?;
         let problems = document.validate(&schema, &self.options());
         let options = document.get(&self.options()).cloned().unwrap_or_else(|| Value::Object(Map::new()));
         if problems.is_empty() { Ok((name, options)) } else { Err(problems) }
+    }
+
+    /// The method's name and the schema of its options, once a plugin offers it.
+    pub fn schema<'a>(
+        &self,
+        document: &'a Document,
+        plugins: &mut Plugins,
+    ) -> Result<(&'a str, Value), Vec<Problem>> {
+        let name = document.get(&self.name()).and_then(Value::as_str).ok_or_else(Vec::new)?;
+        let found = plugins.require(self.kind, name).and_then(|()| plugins.schema(self.kind, name));
+        Ok((name, found.map_err(|error| vec![placed(document, &self.name(), error)])?))
     }
 }
 

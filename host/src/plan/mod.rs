@@ -4,10 +4,12 @@
 mod methods;
 mod needs;
 mod problems;
+mod shown;
 mod surrogates;
 
 pub use methods::check_methods;
 pub use problems::unplaced;
+pub use shown::{Complete, complete};
 pub use surrogates::SurrogatePlan;
 
 use self::{
@@ -34,11 +36,12 @@ use guard_sdk::{
     manifest::Kind,
     objective::{Needs, Networks, interpolated},
 };
-use serde::Serialize;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::Value;
+use std::path::PathBuf;
 
 /// What a run does.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Plan {
     /// The run's name.
     pub name: String,
@@ -57,7 +60,7 @@ pub struct Plan {
 }
 
 /// A plugin as a run used it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct PluginLock {
     /// The plugin's id.
     pub id: String,
@@ -70,7 +73,7 @@ pub struct PluginLock {
 }
 
 /// One of the recipes that run side by side.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct VariantPlan {
     /// Its name.
     pub name: String,
@@ -87,25 +90,25 @@ pub struct VariantPlan {
     /// How the synthetic images are made; nothing if the recipe has no `[distill]`.
     pub distillation: Option<Distillation>,
     /// Networks that attacks may use beside the one under attack.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub surrogates: Vec<SurrogatePlan>,
     /// Norm and ε in pixels of each evaluation.
-    #[serde(serialize_with = "budgets")]
+    #[serde(serialize_with = "write_budgets", deserialize_with = "read_budgets")]
     pub budgets: Vec<Budget>,
 }
 
 /// A network that is trained on synthetic data.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct StudentPlan {
     /// What results call it, where there are several networks.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// The network.
     pub network: NetworkSpec,
 }
 
 /// How the synthetic images are made.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct Distillation {
     /// What the objective asked for.
     pub needs: Needs,
@@ -121,13 +124,40 @@ pub struct Distillation {
     pub schedule: Schedule,
 }
 
-fn budgets<S: serde::Serializer>(budgets: &[Budget], serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_seq(
-        budgets.iter().map(|budget| serde_json::json!({ "norm": budget.norm, "epsilon": budget.epsilon })),
-    )
+impl StudentPlan {
+    /// What the files of its student `number` are called, without extension.
+    pub fn file(&self, number: u64) -> String {
+        student_file(self.label.as_deref(), number)
+    }
+}
+
+/// What the files of the student `number` of the network that results call `label` are called, without extension.
+pub fn student_file(label: Option<&str>, number: u64) -> String {
+    format!("{}-{number}", label.unwrap_or("student"))
+}
+
+/// A budget, as a plan's JSON has it.
+#[derive(Serialize, Deserialize)]
+struct NormAndEpsilon {
+    norm: Norm,
+    epsilon: f64,
+}
+
+fn write_budgets<S: Serializer>(budgets: &[Budget], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(budgets.iter().map(|&Budget { norm, epsilon }| NormAndEpsilon { norm, epsilon }))
+}
+
+fn read_budgets<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Budget>, D::Error> {
+    let budgets = Vec::<NormAndEpsilon>::deserialize(deserializer)?;
+    Ok(budgets.into_iter().map(|NormAndEpsilon { norm, epsilon }| Budget { norm, epsilon }).collect())
 }
 
 impl Plan {
+    /// The folder of one variant, relative to the run's: the run's own if there is only one.
+    pub fn folder(&self, variant: &str) -> PathBuf {
+        if self.variants.len() == 1 { PathBuf::new() } else { variant.into() }
+    }
+
     /// Loads the plugins that `requests` (from the command line) and the recipe name, and checks every method, its options
     /// and what belongs together.
     ///

@@ -6,11 +6,11 @@ use crate::{
     random::Streams,
 };
 use guard_sdk::{Device, Error, OwnedNetwork, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 
 /// A network that attacks may use beside the one under attack.
-#[derive(Serialize)]
+#[derive(Serialize, Deserialize)]
 pub struct SurrogatePlan {
     /// What attacks call it.
     pub name: String,

@@ -141,6 +141,12 @@ impl Plugins {
         Self { keys: Some(keys), ..self }
     }
 
+    /// As it was before anything was loaded.
+    pub fn afresh(&self) -> Self {
+        let (locator, lock, keys) = (self.locator.clone(), self.lock.clone(), self.keys.clone());
+        Self { lock, keys, checks: self.checks, ..Self::new(locator) }
+    }
+
     /// Whether lent tensors are compared by value.
     pub(super) fn checks(&self) -> bool {
         self.checks

@@ -3,7 +3,6 @@
 //! The rule: an assignment is a text of its own. What it sets is reported at the assignment, not at the file.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use serde_json::{Map, Value};
 use toml::Spanned;
@@ -11,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::document::{Document, Place, child, dotted};
 use super::parse::{Reader, syntax_problems};
-use super::problem::{Problem, Problems, Source};
+use super::problem::{Location, Problem, Problems, Source};
 use super::words::kind_of;
 
 const USAGE: &str = "write `--set key.path=value`, for example `--set training.epochs=5`; lists count from 0";
@@ -51,10 +50,12 @@ impl Document {
             Err(_) => Spanned::new(0..text.len(), DeValue::String(text.into())),
         };
 
-        let pointer = next.open(&source, &path)?;
+        let path: Vec<(String, Location)> =
+            path.into_iter().map(|(key, range)| (key, source.at(range))).collect();
+        let pointer = next.open(&path)?;
         next.forget(&pointer);
         let mut reader = Reader::new(&source, start);
-        let key = path.last().map(|(_, range)| source.at(range.clone()));
+        let key = path.last().map(|(_, location)| location.clone());
         let value = reader.value(&pointer, key, &parsed);
         if !reader.problems.is_empty() {
             return Err(Problems::new(reader.problems));
@@ -68,16 +69,15 @@ impl Document {
     }
 
     /// Makes sure that there is something at `path`, and returns its pointer.
-    fn open(&mut self, source: &Arc<Source>, path: &[Segment]) -> Result<String, Problem> {
+    pub(super) fn open(&mut self, path: &[(String, Location)]) -> Result<String, Problem> {
         let mut value = &mut self.value;
         let mut pointer = String::new();
-        for (key, range) in path {
+        for (key, location) in path {
             let below = child(&pointer, key);
             value = match value {
                 Value::Object(table) => {
                     if !table.contains_key(key) {
-                        let location = source.at(range.clone());
-                        let place = Place { key: Some(location.clone()), value: location };
+                        let place = Place { key: Some(location.clone()), value: location.clone() };
                         self.places.insert(below.clone(), place);
                     }
                     table.entry(key.as_str()).or_insert_with(|| Value::Object(Map::new()))
@@ -93,14 +93,14 @@ impl Document {
                             1 => "its only element is 0".to_owned(),
                             _ => format!("its elements are 0 to {}", length - 1),
                         };
-                        return Err(Problem::at(source.at(range.clone()), message).help(help));
+                        return Err(Problem::at(location.clone(), message).help(help));
                     };
                     element
                 }
                 other => {
                     let (path, kind) = (dotted(&pointer), kind_of(other));
                     let message = format!("`{path}` is {kind}, so it has no key `{key}`");
-                    return Err(Problem::at(source.at(range.clone()), message));
+                    return Err(Problem::at(location.clone(), message));
                 }
             };
             pointer = below;

@@ -61,6 +61,11 @@ impl Document {
         Problem::at(self.locate(pointer, mark), message)
     }
 
+    /// The recipe's file as a whole.
+    pub(super) fn whole(&self) -> Location {
+        self.source.whole()
+    }
+
     fn locate(&self, pointer: &str, mark: Mark) -> Location {
         let mut at = pointer;
         loop {

@@ -4,8 +4,8 @@
 //! nearest valid name. One mechanism does it all: text → JSON values that know their places ([`Document`]) → a JSON
 //! Schema, derived from the typed recipe or shipped by a plugin → serde.
 //!
-//! Reading order: `model` is what a recipe can say; `load` below is the way through; `document` is the index of
-//! places, and `parse`, `assign`, `overlay` and `validate` are what happens to it; `explain` and `forms` word what
+//! Reading order: `model` is what a recipe can say; `load_extended` below is the way through; `document` is the index of
+//! places, and `parse`, `extends`, `assign`, `overlay`, `sweep` and `validate` are what happens to it; `explain` and `forms` word what
 //! schemas find, `checks` and `variants` find what schemas cannot; `problem` and `snippet` render.
 //!
 //! What this module does not do: it opens no file, loads no plugin and knows no method. Whether a method exists and
@@ -15,14 +15,17 @@ mod assign;
 mod augmentation;
 mod checks;
 mod data;
+mod differences;
 mod document;
 mod epsilon;
 mod experts;
 mod explain;
+mod extends;
 mod first_images;
 mod forms;
 mod model;
 mod optimizer;
+mod origins;
 mod overlay;
 mod parse;
 mod presets;
@@ -30,6 +33,7 @@ mod problem;
 mod schema;
 mod snippet;
 mod students;
+mod sweep;
 #[cfg(test)]
 mod tests;
 mod validate;
@@ -44,8 +48,11 @@ use serde_json::Value;
 use self::validate::Checker;
 use self::variants::Named;
 
+pub use differences::{Difference, differences};
 pub use document::{Document, Mark, child};
+pub use extends::Bases;
 pub use model::*;
+pub use origins::annotated;
 pub use problem::{Location, Problem, Problems};
 
 /// A recipe that has been read and found good, apart from what only plugins can judge.
@@ -74,21 +81,40 @@ pub struct Variant {
     pub recipe: Recipe,
 }
 
+/// Reads a recipe that extends no other; see [`load_extended`].
+///
+/// # Errors
+///
+/// As there.
+pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Problems> {
+    load_extended(source_name, text, sets, &|_| Err(std::io::ErrorKind::Unsupported.into()))
+}
+
 /// Reads a recipe. `source_name` is what problems call the text, usually its path; `sets` are `--set` assignments,
-/// which change the recipe before its variants are laid over it.
+/// which change the recipe before its variants are laid over it; `bases` gives the recipes that it extends.
 ///
 /// # Errors
 ///
 /// Everything that is wrong with the assignments, the recipe and each of its variants, in the order of the text; if the
 /// text is not TOML, only what is wrong with it as such.
-pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Problems> {
-    let (mut document, mut problems) = Document::read(source_name, text)?;
+pub fn load_extended(
+    source_name: &str,
+    text: &str,
+    sets: &[String],
+    bases: Bases,
+) -> Result<Loaded, Problems> {
+    let (mut document, mut problems) = Document::read_extended(source_name, text, bases)?;
     for set in sets {
         if let Err(refused) = document.set(set) {
             problems.extend(refused.into_vec());
         }
     }
+    problems.extend(document.late_extends());
+    let name = document.get("/name").and_then(Value::as_str).map(str::to_owned);
+    let name = name.unwrap_or_else(|| name_from_file(source_name));
     let (variants, found) = variants::variants(&document);
+    problems.extend(found);
+    let (variants, found) = sweep::sweep(&document, variants, &name);
     problems.extend(found);
     document.fill_in_preset();
     let recipe = typed(&document, &mut problems);
@@ -101,8 +127,6 @@ pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Pr
 
     match recipe {
         Some(recipe) if problems.is_empty() => {
-            let name = recipe.name.clone();
-            let name = name.unwrap_or_else(|| name_from_file(source_name));
             if variants.is_empty() {
                 variants.push(Variant {
                     name: name.clone(),
@@ -119,13 +143,14 @@ pub fn load(source_name: &str, text: &str, sets: &[String]) -> Result<Loaded, Pr
 
 /// The documents of a recipe that [`load`] refused, as far as its text can be read: so that what plugins have to say of their
 /// options is told together with what is wrong with the rest.
-pub fn documents(source_name: &str, text: &str, sets: &[String]) -> Vec<Document> {
-    let Ok((mut document, _)) = Document::read(source_name, text) else { return Vec::new() };
+pub fn documents(source_name: &str, text: &str, sets: &[String], bases: Bases) -> Vec<Document> {
+    let Ok((mut document, _)) = Document::read_extended(source_name, text, bases) else { return Vec::new() };
     for set in sets {
         // What is wrong with an assignment has been told.
         let _ = document.set(set);
     }
     let (variants, _) = variants::variants(&document);
+    let (variants, _) = sweep::sweep(&document, variants, "");
     std::iter::once(document).chain(variants.into_iter().map(|named| named.document)).collect()
 }
 

@@ -63,6 +63,13 @@ pub struct Recipe {
     /// What is measured at the end.
     #[serde(default)]
     pub evaluate: Evaluate,
+    /// Another recipe's file, from this one's folder: this one is laid over it, tables key by key, all else as a whole.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub extends: Option<String>,
+    /// Keys, and for each of them a list of values, such as `distill.images_per_class = [1, 10]`: every combination, of every
+    /// variant if there are any, is run as a variant.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub sweep: Map<String, Value>,
     /// Variants of this recipe, run side by side with the same seeds; none means the recipe alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub variants: Vec<Changes>,
@@ -346,6 +353,8 @@ pub struct Evaluate {
     pub probe_images: usize,
     /// At so many images the curvature of the loss is measured: the largest eigenvalue of its Hessian along the input.
     pub curvature_images: usize,
+    /// So many images, of different classes, are drawn before and after each attack, within the largest ε.
+    pub example_images: usize,
 }
 
 impl Default for Evaluate {
@@ -358,6 +367,7 @@ impl Default for Evaluate {
             networks: BTreeMap::new(),
             probe_images: 100,
             curvature_images: 0,
+            example_images: 8,
         }
     }
 }

@@ -41,7 +41,7 @@ impl Document {
     }
 
     /// Merges `changes`, which `from` has at `there`, into the table at `here`.
-    fn merge(&mut self, here: &str, from: &Document, there: &str, changes: &Map<String, Value>) {
+    pub(super) fn merge(&mut self, here: &str, from: &Document, there: &str, changes: &Map<String, Value>) {
         for entry in self.left_behind(here, changes) {
             self.remove(&child(here, &entry));
         }
@@ -74,6 +74,15 @@ impl Document {
     }
 
     fn replace(&mut self, here: &str, from: &Document, there: &str, value: &Value) {
+        self.adopt(here, from, there);
+        let table = parent(here).and_then(|up| self.value.pointer_mut(up));
+        if let (Some(Value::Object(table)), Some(key)) = (table, last(here)) {
+            table.insert(key, value.clone());
+        }
+    }
+
+    /// Takes over the places at and below `there`.
+    pub(super) fn adopt(&mut self, here: &str, from: &Document, there: &str) {
         self.forget(here);
         let below = format!("{there}/");
         for (at, place) in &from.places {
@@ -81,10 +90,6 @@ impl Document {
                 let moved = format!("{here}{}", &at[there.len()..]);
                 self.places.insert(moved, place.clone());
             }
-        }
-        let table = parent(here).and_then(|up| self.value.pointer_mut(up));
-        if let (Some(Value::Object(table)), Some(key)) = (table, last(here)) {
-            table.insert(key, value.clone());
         }
     }
 }

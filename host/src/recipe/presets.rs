@@ -34,7 +34,7 @@ pub enum Preset {
 
 impl Preset {
     /// The tables that it fills in.
-    fn tables(self) -> [(&'static str, Value); 2] {
+    pub(super) fn tables(self) -> [(&'static str, Value); 2] {
         // `AdamW(lr=0.001, weight_decay=0.01)` with a cosine throughout.
         let student = |epochs: usize, batch_size: usize, augment: Value, mixup: f64, cutmix: f64| {
             json!({

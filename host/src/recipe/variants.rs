@@ -17,7 +17,7 @@ const OWN: [&str; 2] = ["name", "baseline"];
 const MAY_DIFFER: [&str; 7] = ["network", "training", "experts", "distill", "relabel", "student", "students"];
 
 /// What all variants share.
-const SHARED: [&str; 5] = ["data", "seed", "evaluate", "plugins", "variants"];
+const SHARED: [&str; 7] = ["data", "seed", "evaluate", "plugins", "variants", "sweep", "extends"];
 
 /// A variant before its recipe is read.
 pub(super) struct Named {
@@ -50,9 +50,10 @@ pub(super) fn variants(document: &Document) -> (Vec<Named>, Vec<Problem>) {
         let at = child(list, &index.to_string());
         problems.extend(folder_name(document, &child(&at, "name")));
         let mut base = document.clone();
+        base.remove("/sweep");
         for key in table.keys() {
             let entry = child(&at, key);
-            if OWN.contains(&key.as_str()) || MAY_DIFFER.contains(&key.as_str()) {
+            if OWN.contains(&key.as_str()) || may_differ(key) {
                 continue;
             }
             problems.push(refused_key(document, key, &entry));
@@ -66,7 +67,13 @@ pub(super) fn variants(document: &Document) -> (Vec<Named>, Vec<Problem>) {
     (variants, problems)
 }
 
-fn refused_key(document: &Document, key: &str, entry: &str) -> Problem {
+/// Whether variants may differ in the top-level key `key`.
+pub(super) fn may_differ(key: &str) -> bool {
+    MAY_DIFFER.contains(&key)
+}
+
+/// A key in which variants cannot differ, or that is unknown.
+pub(super) fn refused_key(document: &Document, key: &str, entry: &str) -> Problem {
     if SHARED.contains(&key) {
         let message = match key {
             "variants" => "a variant has no variants of its own".to_owned(),

@@ -1,6 +1,6 @@
 //! Results as JSON, accuracies as fractions; `results.json` and `--format json`.
 
-use super::summary::{Row, Spread, summary};
+use super::summary::{Row, Spread, Summary, summary};
 use crate::engine::{Evaluation, Member, RunResults, UnderThreat, accuracy, count};
 use guard_sdk::Budget;
 use serde_json::{Value, json};
@@ -38,27 +38,42 @@ pub fn json(results: &RunResults) -> Value {
         "images": results.images,
         "skipped": results.skipped,
         "variants": variants,
-        "table": table(results),
+        "table": table(&summary(results)),
+    })
+}
+
+/// Figures with what they were measured on.
+pub fn summary_json(summary: &Summary) -> Value {
+    json!({
+        "dataset": summary.dataset,
+        "split": summary.split,
+        "images": summary.images,
+        "attacks": summary.attacks,
+        "knowledge": summary.knowledge,
+        "table": table(summary),
     })
 }
 
 /// The lines of the table; each is a curve of accuracy against ε, the clean one standing for ε = 0.
-fn table(results: &RunResults) -> Vec<Value> {
-    let summary = summary(results);
+fn table(summary: &Summary) -> Vec<Value> {
     let spread = |spread: &Spread| json!({ "mean": spread.mean, "std": spread.std });
     let line = |row: &Row| {
         let robust = summary.budgets.iter().zip(&row.robust).map(|(budget, robust)| {
             let mut point = threat_json(budget);
-            (point["mean"], point["std"]) = (json!(robust.mean), json!(robust.std));
+            let worst = robust.as_ref().map(|robust| robust.worst);
+            (point["mean"], point["std"]) =
+                (json!(worst.map(|worst| worst.mean)), json!(worst.and_then(|worst| worst.std)));
             point
         });
         json!({
             "variant": row.variant,
             "baseline": row.baseline,
+            "images_per_class": row.images_per_class,
             "network": row.network,
             "clean": spread(&row.clean),
             "robust": robust.collect::<Vec<_>>(),
             "curvature": row.curvature.as_ref().map(spread),
+            "flags": row.flags,
         })
     };
     summary.rows.iter().map(line).collect()

@@ -9,7 +9,7 @@
 
 use super::{json::threat_json, summary::Spread};
 use crate::{
-    engine::{Evaluation, RunResults, UnderThreat, VariantResults, accuracy},
+    engine::{Evaluation, NetworkResults, RunResults, UnderThreat, VariantResults, accuracy},
     plan::{Plan, VariantPlan},
     recipe::{Labels, Recipe},
 };
@@ -125,7 +125,7 @@ pub struct Legacy {
 pub fn legacy(plan: &Plan, results: &RunResults) -> Legacy {
     let mut rows = Vec::new();
     for variant in &results.variants {
-        for (network, evaluations) in variant.networks() {
+        for NetworkResults { name, evaluations, .. } in variant.networks() {
             for (index, threat) in evaluations[0].threats.iter().enumerate() {
                 let each: Vec<_> =
                     evaluations.iter().map(|each| of_threat(each, &each.threats[index])).collect();
@@ -135,7 +135,7 @@ pub fn legacy(plan: &Plan, results: &RunResults) -> Legacy {
                 };
                 rows.push(LegacyRow {
                     variant: variant.name.clone(),
-                    network: network.clone(),
+                    network: name.clone(),
                     budget: threat.budget,
                     figures: [0, 1, 2, 3].map(mean),
                 });
@@ -346,6 +346,7 @@ student = { mixup = 0, augment = [] }
             VariantResults {
                 name: name.clone(),
                 baseline: *baseline,
+                images_per_class: None,
                 teacher: Some(right(*teacher)),
                 students: students.collect(),
             }

@@ -1,17 +1,20 @@
-//! What a run found, as a table, as JSON, and as a page.
+//! What runs found, as tables, as JSON, and as pages.
 
-mod curve;
-mod html;
+mod compare;
 mod json;
 mod legacy;
+mod page;
+mod run;
 mod summary;
 mod table;
 
-pub use html::page;
-pub use json::{evaluation_json, json};
+pub use compare::{compare, comparison_page, csv, latex, markdown};
+pub use json::{evaluation_json, json, summary_json};
 pub use legacy::{
     CAVEATS, Legacy, LegacyRow, Ranking, attack_efficiency, legacy, legacy_of_network, ranking_score,
     relative_drop, robustness_ratio,
 };
-pub use summary::{Row, Spread, Summary, summary};
+pub use page::page;
+pub use run::{RESULTS, RunRecord};
+pub use summary::{Robust, Row, Spread, Summary, summary};
 pub use table::{evaluation_table, table};

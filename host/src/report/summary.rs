@@ -1,6 +1,9 @@
 //! The figures of a run: accuracies of each network, mean ± standard deviation over students, and the flags.
 
-use crate::engine::{Correct, Evaluation, Flag, RunResults, UnderThreat, VariantResults, accuracy};
+use crate::engine::{
+    Correct, Evaluation, Flag, NetworkResults, RunResults, UnderThreat, VariantResults, accuracy,
+};
+use crate::recipe::TEACHER;
 use guard_sdk::{Budget, attack::Knowledge};
 
 /// Mean and sample standard deviation of fractions.
@@ -32,6 +35,15 @@ impl std::fmt::Display for Spread {
     }
 }
 
+/// Accuracy within one budget.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Robust {
+    /// Worst case over the attacks, image by image.
+    pub worst: Spread,
+    /// Under each attack.
+    pub attacks: Vec<Spread>,
+}
+
 /// One line of the table: a network, or several students of one variant.
 #[derive(Debug, Clone)]
 pub struct Row {
@@ -39,12 +51,14 @@ pub struct Row {
     pub variant: String,
     /// Whether the others are to be measured by it.
     pub baseline: bool,
+    /// How many synthetic images of each class the students are trained on; nothing for a teacher.
+    pub images_per_class: Option<usize>,
     /// `teacher`, or `3 students`.
     pub network: String,
     /// Accuracy without attack.
     pub clean: Spread,
-    /// Worst case over attacks, one per budget.
-    pub robust: Vec<Spread>,
+    /// Within each budget, where it was measured.
+    pub robust: Vec<Option<Robust>>,
     /// The curvature of the loss, where it was measured.
     pub curvature: Option<Spread>,
     /// What looks wrong.
@@ -101,13 +115,11 @@ impl Summary {
 pub fn summary(results: &RunResults) -> Summary {
     let mut rows = Vec::new();
     for variant in &results.variants {
-        for (network, evaluations) in variant.networks() {
-            rows.push(row(variant, network, &evaluations));
+        for NetworkResults { name, evaluations, .. } in variant.networks() {
+            rows.push(row(variant, name, &evaluations));
         }
     }
-    let mut any = results.variants.iter().flat_map(|variant| {
-        variant.teacher.iter().chain(variant.students.iter().map(|each| &each.evaluation))
-    });
+    let mut any = results.variants.iter().flat_map(VariantResults::evaluations);
     let threats = any.next().map_or(&[][..], |first| &first.threats);
     let names =
         threats.first().map(|threat| threat.attacks.iter().map(|attack| attack.name.clone()).collect());
@@ -137,10 +149,19 @@ fn row(variant: &VariantResults, network: String, networks: &[&Evaluation]) -> R
     Row {
         variant: variant.name.clone(),
         baseline: variant.baseline,
+        images_per_class: variant.images_per_class.filter(|_| network != TEACHER),
         network,
         clean: over(&|each| each.clean.clone()),
         robust: (0..networks[0].threats.len())
-            .map(|index| over(&|each| each.worst_case(&each.threats[index])))
+            .map(|index| {
+                let attacks = 0..networks[0].threats[index].attacks.len();
+                Some(Robust {
+                    worst: over(&|each| each.worst_case(&each.threats[index])),
+                    attacks: attacks
+                        .map(|attack| over(&|each| each.threats[index].attacks[attack].correct.clone()))
+                        .collect(),
+                })
+            })
             .collect(),
         curvature: curvature.map(|each| Spread::of(&each)),
         flags,
@@ -166,6 +187,7 @@ mod tests {
         let result = |name: &str, correct: &[bool]| AttackResult {
             name: name.into(),
             correct: correct.to_vec(),
+            predicted: correct.iter().map(|&correct| i64::from(!correct)).collect(),
             sizes: vec![0.0; 3],
             minimum_norm: false,
             knowledge: Knowledge::WhiteBox,
@@ -189,6 +211,7 @@ mod tests {
         let row = |network: &str, flags: &[&str]| Row {
             variant: "SRe2L".into(),
             baseline: false,
+            images_per_class: None,
             network: network.into(),
             clean: Spread::of(&[1.0]),
             robust: Vec::new(),

@@ -12,7 +12,7 @@ pub fn table(summary: &Summary) -> String {
     let mut table = Table::new();
     table.load_style(presets::ASCII_MARKDOWN).set_header(header(summary));
     for row in &summary.rows {
-        table.add_row(cells(row));
+        table.add_row(cells(summary, row));
     }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
@@ -78,6 +78,12 @@ pub fn evaluation_table(dataset: &str, images: usize, evaluation: &Evaluation) -
     text + "\n"
 }
 
+/// The column of accuracies without attack.
+pub(super) const CLEAN: &str = "clean";
+
+/// What was not measured.
+pub(super) const NONE: &str = "–";
+
 /// Data, threat model and attacks in a sentence.
 pub(super) fn caption(summary: &Summary) -> String {
     let Summary { dataset, images, split, attacks, knowledge, budgets, .. } = summary;
@@ -107,7 +113,11 @@ pub(super) fn caption(summary: &Summary) -> String {
 }
 
 pub(super) fn header(summary: &Summary) -> Vec<String> {
-    let mut header = vec!["variant".to_string(), "network".into(), "clean".into()];
+    let mut header = vec!["variant".to_string(), "network".into()];
+    if sizes_differ(summary) {
+        header.push("images per class".into());
+    }
+    header.push(CLEAN.into());
     header.extend(summary.budgets.iter().map(|budget| format!("ε = {}", rounded(budget.epsilon))));
     if summary.rows.iter().any(|row| row.curvature.is_some()) {
         header.push("curvature".into());
@@ -115,10 +125,23 @@ pub(super) fn header(summary: &Summary) -> Vec<String> {
     header
 }
 
+/// Whether students are trained on sets of several sizes.
+fn sizes_differ(summary: &Summary) -> bool {
+    let mut sizes = summary.rows.iter().filter_map(|row| row.images_per_class);
+    sizes.next().is_some_and(|first| sizes.any(|size| size != first))
+}
+
 /// The figures of a row, under [`header`].
-pub(super) fn cells(row: &Row) -> Vec<String> {
-    let mut cells = vec![row.label(), row.network.clone(), row.clean.to_string()];
-    cells.extend(row.robust.iter().map(ToString::to_string));
+pub(super) fn cells(summary: &Summary, row: &Row) -> Vec<String> {
+    let mut cells = vec![row.label(), row.network.clone()];
+    if sizes_differ(summary) {
+        cells.push(row.images_per_class.map_or_else(|| NONE.into(), |size| size.to_string()));
+    }
+    cells.push(row.clean.to_string());
+    cells.extend(row.robust.iter().map(|robust| match robust {
+        Some(robust) => robust.worst.to_string(),
+        None => NONE.into(),
+    }));
     cells.extend(row.curvature.map(|Spread { mean, std }| match std {
         Some(std) => format!("{mean:.2} ± {std:.2}"),
         None => format!("{mean:.2}"),

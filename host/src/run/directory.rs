@@ -2,13 +2,15 @@
 
 use super::{
     atomic::{remove_partial, write_text},
-    read::{read_json, read_text},
+    read::{read_json, read_text, unreadable},
+    work::Work,
 };
-use crate::plan::Plan;
+use crate::{plan::Plan, recipe::differences};
 use guard_sdk::{Error, Result, TORCH_VERSION};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use std::{
+    collections::BTreeMap,
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
@@ -37,12 +39,46 @@ pub struct RunDirectory {
 pub struct Typed {
     /// The recipe's file, as it was called.
     pub recipe: String,
+    /// Whether it is the recipe that runs when none is named.
+    #[serde(default)]
+    pub built_in: bool,
     /// The changes of the recipe (`--set`).
     pub sets: Vec<String>,
     /// The variants that were chosen (`--variant`); all if none.
     pub variants: Vec<String>,
     /// The plugins that were asked for (`--plugin`).
     pub plugins: Vec<String>,
+    /// The texts of the recipes that the recipe extends, by path.
+    #[serde(default)]
+    pub bases: BTreeMap<String, String>,
+    /// How much of the recipe was to be done (`--until`, `--shard`, `merge`).
+    #[serde(default)]
+    pub work: Work,
+}
+
+impl Typed {
+    /// The command that does the same, as a shell reads it.
+    pub fn command(&self) -> String {
+        let options = [("--set", &self.sets), ("--variant", &self.variants), ("--plugin", &self.plugins)];
+        let options = options.into_iter().flat_map(|(option, values)| {
+            values.iter().flat_map(move |value| [option.to_string(), value.clone()])
+        });
+        let work = match self.work {
+            Work::Whole | Work::Joined(_) => Vec::new(),
+            Work::Teachers => vec!["--until".to_string(), "train".into()],
+            Work::Part(shard) => vec!["--shard".to_string(), shard.to_string()],
+        };
+        let recipe = (!self.built_in).then(|| self.recipe.clone());
+        let command = ["guard-host".to_string(), "run".into()];
+        shell(command.into_iter().chain(recipe).chain(options).chain(work))
+    }
+}
+
+/// Words as a shell reads them.
+pub fn shell(words: impl Iterator<Item = String>) -> String {
+    // Only a NUL cannot be quoted, which no argument holds.
+    let quoted = |word: String| shlex::try_quote(&word).map(|quoted| quoted.into_owned()).unwrap_or(word);
+    words.map(quoted).collect::<Vec<_>>().join(" ")
 }
 
 /// What a run directory says of the run that was begun in it.
@@ -101,21 +137,10 @@ impl RunDirectory {
     /// Code `no-run` if no run was begun there; code `in-use` if a process is at work in it; code `file` if something in it
     /// cannot be read.
     pub fn resume(path: &Path) -> Result<(Self, Begun)> {
-        if !path.join(PLAN).is_file() {
-            let message = format!("`{}` holds no run: it has no `{PLAN}`", path.display());
-            return Err(
-                Error::with_code("no-run", message).help("give the folder of a run, e.g. `runs/latest`")
-            );
-        }
+        Begun::read(path)?;
         let directory = Self::locked(fs::canonicalize(path).unwrap_or(path.to_path_buf()))?;
         remove_partial(&directory.path)?;
-        let path = |name: &str| directory.path.join(name);
-        let begun = Begun {
-            typed: read_json(&path(TYPED))?,
-            recipe: read_text(&path(RECIPE))?,
-            plan: read_json(&path(PLAN))?,
-            environment: read_json(&path(ENVIRONMENT))?,
-        };
+        let begun = Begun::read(&directory.path)?;
         Ok((directory, begun))
     }
 
@@ -140,9 +165,9 @@ impl RunDirectory {
         &self.path
     }
 
-    /// The folder of one variant: the run's own if there is only one.
+    /// The folder of one variant.
     pub fn variant(&self, plan: &Plan, name: &str) -> PathBuf {
-        if plan.variants.len() == 1 { self.path.clone() } else { self.path.join(name) }
+        self.path.join(plan.folder(name))
     }
 
     /// Writes the recipe as given, what was typed, plan, environment and plugin lock. The plan comes last: where it is, a run
@@ -169,17 +194,50 @@ impl RunDirectory {
 }
 
 impl Begun {
+    /// What the run directory `run` says of its run. Nobody is kept from working in it.
+    ///
+    /// # Errors
+    /// Code `no-run` if no run was begun there; code `file` if something in it cannot be read.
+    pub fn read(run: &Path) -> Result<Self> {
+        if !run.join(PLAN).is_file() {
+            let message = format!("`{}` holds no run: it has no `{PLAN}`", run.display());
+            return Err(
+                Error::with_code("no-run", message).help("give the folder of a run, e.g. `runs/latest`")
+            );
+        }
+        Ok(Self {
+            typed: read_json(&run.join(TYPED))?,
+            recipe: read_text(&run.join(RECIPE))?,
+            plan: read_json(&run.join(PLAN))?,
+            environment: read_json(&run.join(ENVIRONMENT))?,
+        })
+    }
+
+    /// The plan of the run, which lies in the directory `run`.
+    ///
+    /// # Errors
+    /// Code `file` if this host cannot read it.
+    pub fn plan(&self, run: &Path) -> Result<Plan> {
+        Plan::deserialize(&self.plan).map_err(|error| {
+            unreadable(&run.join(PLAN), error).help("it was perhaps written by another version of guard-host")
+        })
+    }
+
+    /// `environment.json`.
+    pub fn environment(&self) -> &Value {
+        &self.environment
+    }
+
     /// What is no longer as it was when the run was begun, a line each.
     ///
     /// # Errors
     /// If the plan cannot be told as JSON.
     pub fn changes(&self, plan: &Plan) -> Result<Vec<String>> {
-        let mut changes = Vec::new();
-        compare("", &self.plan, &serde_json::to_value(plan)?, &mut changes);
-        compare("", &self.environment, &environment(), &mut changes);
+        let mut changes = differences(&self.plan, &serde_json::to_value(plan)?);
+        changes.extend(differences(&self.environment, &environment()));
         // Where a plugin lies does not matter: its sum is compared.
-        changes.retain(|(place, _)| !(place.starts_with("plugins.") && place.ends_with(".path")));
-        Ok(changes.into_iter().map(|(place, change)| format!("`{place}`: {change}")).collect())
+        changes.retain(|each| !(each.pointer.starts_with("/plugins/") && each.pointer.ends_with("/path")));
+        Ok(changes.iter().map(|each| format!("`{}`: {}", each.place(), each.change())).collect())
     }
 }
 
@@ -190,36 +248,6 @@ fn environment() -> Value {
         "libtorch": TORCH_VERSION,
         "system": format!("{}-{}", std::env::consts::OS, std::env::consts::ARCH),
     })
-}
-
-/// Adds the places where two values differ.
-fn compare(place: &str, before: &Value, now: &Value, changes: &mut Vec<(String, String)>) {
-    let inner = |key: &str| if place.is_empty() { key.to_string() } else { format!("{place}.{key}") };
-    match (before, now) {
-        (Value::Object(old), Value::Object(new)) => {
-            for key in old.keys().chain(new.keys().filter(|key| !old.contains_key(*key))) {
-                let side = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
-                compare(&inner(key), &side(old), &side(new), changes);
-            }
-        }
-        (Value::Array(old), Value::Array(new)) if old.len() == new.len() => {
-            for (index, (old, new)) in old.iter().zip(new).enumerate() {
-                compare(&inner(&index.to_string()), old, new, changes);
-            }
-        }
-        _ if before != now => changes.push((place.into(), format!("{} → {}", short(before), short(now)))),
-        _ => {}
-    }
-}
-
-/// A value in a few words.
-fn short(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".into(),
-        Value::Array(items) => format!("{} of them", items.len()),
-        Value::Object(_) => "something".into(),
-        single => single.to_string(),
-    }
 }
 
 /// Lets `<parent>/latest` point to the run. A convenience: where links are not to be had there is none.
@@ -259,15 +287,6 @@ mod tests {
         assert_eq!(again().err().unwrap().code, "in-use");
         drop(first);
         assert!(again().is_ok());
-    }
-
-    #[test]
-    fn what_differs_is_told_with_its_place() {
-        let (before, now) = (json!({"a": {"b": [1, 2], "c": "x"}}), json!({"a": {"b": [1, 3], "d": true}}));
-        let mut changes = Vec::new();
-        compare("", &before, &now, &mut changes);
-        let changes: Vec<String> = changes.into_iter().map(|(place, change)| place + " " + &change).collect();
-        assert_eq!(changes, ["a.b.1 2 → 3", "a.c \"x\" → nothing", "a.d nothing → true"]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use super::{
     atomic::{write_atomically, write_text},
-    png::{sheet, write_png},
+    png::{bytes, sheet, write_png},
     read::{read_json, unreadable},
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
     network::{Whitening, weights::write_tensors},
     plan::PluginLock,
 };
-use guard_sdk::{Device, Kind, Result, Tensor};
+use guard_sdk::{Device, Result, Tensor};
 use serde::Serialize;
 use std::{
     collections::HashMap,
@@ -78,6 +78,14 @@ pub struct Distilled {
 }
 
 impl Distilled {
+    /// The same, or nothing where the folder holds no finished set.
+    ///
+    /// # Errors
+    /// If the set cannot be read.
+    pub fn read_if_any(folder: &Path, device: Device) -> Result<Option<Self>> {
+        folder.join(MANIFEST).is_file().then(|| Self::read(folder, device)).transpose()
+    }
+
     /// Reads the tensors and the manifest from the folder that [`write_distilled`] filled.
     ///
     /// # Errors
@@ -132,7 +140,7 @@ pub fn write_distilled(
         write_tensors(&place(WHITENING.into()), &map.named())?;
     }
 
-    let bytes = (&images * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8);
+    let bytes = bytes(&images);
     let mut counts = vec![0usize; info.classes.len()];
     let labels = Vec::<i64>::try_from(&labels)?;
     for (position, &label) in labels.iter().enumerate() {

@@ -1,8 +1,12 @@
 //! `metrics.jsonl`: the source of truth of a run's numbers.
 
-use super::{atomic::write_text, interruption::Interruption, stage::StageLog};
+use super::{
+    atomic::write_text,
+    interruption::Interruption,
+    metrics::{METRICS, Measurement},
+    stage::StageLog,
+};
 use guard_sdk::{Error, Result};
-use serde::Deserialize;
 use serde_json::Value;
 use std::{
     cell::RefCell,
@@ -45,16 +49,18 @@ impl Journal {
     /// # Errors
     /// If the file system refuses.
     pub fn open(run: &Path, display: Display) -> Result<Self> {
-        let path = run.join("metrics.jsonl");
+        let path = run.join(METRICS);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             text => text.map_err(|error| refused(&path, &error))?,
         };
-        let whole: String = text.split_inclusive('\n').filter(|line| place(line).is_some()).collect();
+        let is_whole = |line: &&str| Measurement::of_line(line).is_some();
+        let whole: String = text.split_inclusive('\n').filter(is_whole).collect();
         if whole.len() != text.len() {
             write_text(&path, &whole)?;
         }
-        let earlier = whole.lines().filter_map(place).map(|place| (place.variant, place.stage)).collect();
+        let earlier =
+            whole.lines().filter_map(Measurement::of_line).map(|each| (each.variant, each.stage)).collect();
         let metrics = Metrics { file: appended(&path)?, path, earlier };
         Ok(Self { file: Some(RefCell::new(metrics)), display, interruption: Interruption::default() })
     }
@@ -84,9 +90,8 @@ impl Journal {
         if earlier.remove(&(variant.to_string(), stage.to_string())) {
             let text = fs::read_to_string(&*path).map_err(|error| refused(path, &error))?;
             let dropped = |line: &str| {
-                place(line).is_some_and(|place| {
-                    (place.variant.as_str(), place.stage.as_str()) == (variant, stage)
-                        && place.iteration >= from
+                Measurement::of_line(line).is_some_and(|each| {
+                    (each.variant.as_str(), each.stage.as_str()) == (variant, stage) && each.iteration >= from
                 })
             };
             let kept = text.split_inclusive('\n').filter(|line| !dropped(line));
@@ -127,19 +132,6 @@ impl Journal {
         // In one write: a killed run leaves whole lines.
         file.write_all(format!("{line}\n").as_bytes()).map_err(|error| refused(path, &error))
     }
-}
-
-/// What a line is of.
-#[derive(Deserialize)]
-struct Place {
-    variant: String,
-    stage: String,
-    iteration: u64,
-}
-
-/// None if the line is not whole.
-fn place(line: &str) -> Option<Place> {
-    serde_json::from_str(line).ok()
 }
 
 fn appended(path: &Path) -> Result<File> {

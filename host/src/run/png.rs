@@ -1,9 +1,9 @@
 //! Pictures of tensors: lossless PNGs, and many images on one sheet.
 
 use super::atomic::write_atomically;
-use guard_sdk::{Error, Result, Tensor};
-use image::{GrayImage, RgbImage};
-use std::path::Path;
+use guard_sdk::{Device, Error, Kind, Result, Tensor};
+use image::{GrayImage, ImageFormat, RgbImage};
+use std::{fs, io::Cursor, path::Path};
 
 /// Images are enlarged, by a whole factor, to about so many pixels.
 const SIDE: i64 = 64;
@@ -29,29 +29,61 @@ pub fn sheet(images: &Tensor, columns: i64) -> Result<Tensor> {
     Ok(sheet.f_reshape([channels, rows * height, columns * width])?)
 }
 
+/// Images `[N,C,H,W]` in [0,1] as bytes.
+pub fn bytes(images: &Tensor) -> Tensor {
+    (images.to_device(Device::Cpu) * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
+}
+
+/// The images `clean`, and for each of `attacked` what became of them and the difference, enlarged to the whole range; a row
+/// each. `[N,C,H,W]` in [0,1] each.
+///
+/// # Errors
+/// If libtorch refuses.
+pub fn attacked_sheet(clean: &Tensor, attacked: &[Tensor]) -> Result<Tensor> {
+    let mut rows = vec![clean.shallow_clone()];
+    for images in attacked {
+        let difference = images - clean;
+        let largest = difference.abs().max().double_value(&[]).max(f64::MIN_POSITIVE);
+        rows.extend([images.shallow_clone(), difference / (2.0 * largest) + 0.5]);
+    }
+    sheet(&bytes(&Tensor::f_cat(&rows, 0)?), clean.size()[0])
+}
+
 /// Writes bytes `[C,H,W]` (grey or RGB) as a lossless PNG, whole or not at all.
 ///
 /// # Errors
 /// If there are other channels, or the file system refuses.
 pub fn write_png(path: &Path, pixels: &Tensor) -> Result<()> {
+    let png = png(pixels)?;
+    write_atomically(path, |temporary| {
+        fs::write(temporary, png).map_err(|error| Error::with_code("file", error.to_string()))
+    })
+}
+
+/// Bytes `[C,H,W]` (grey or RGB) as a lossless PNG.
+///
+/// # Errors
+/// If there are other channels.
+pub fn png(pixels: &Tensor) -> Result<Vec<u8>> {
     let (channels, height, width) = pixels.size3()?;
     let (height, width) = (height as u32, width as u32);
     let bytes = Vec::<u8>::try_from(pixels.permute([1, 2, 0]).contiguous().reshape([-1]))?;
     let wrong = || Error::new(format!("an image of {channels} channels cannot be a PNG"));
-    write_atomically(path, |temporary| {
-        let saved = match channels {
-            1 => GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?.save(temporary),
-            3 => RgbImage::from_raw(width, height, bytes).ok_or_else(wrong)?.save(temporary),
-            _ => return Err(wrong()),
-        };
-        saved.map_err(|error| Error::with_code("file", error.to_string()))
-    })
+    let mut png = Cursor::new(Vec::new());
+    let written = match channels {
+        1 => {
+            GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?.write_to(&mut png, ImageFormat::Png)
+        }
+        3 => RgbImage::from_raw(width, height, bytes).ok_or_else(wrong)?.write_to(&mut png, ImageFormat::Png),
+        _ => return Err(wrong()),
+    };
+    written.map_err(|error| Error::new(format!("the PNG cannot be made: {error}")))?;
+    Ok(png.into_inner())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use guard_sdk::{Device, Kind};
 
     #[test]
     fn a_sheet_has_every_image_in_its_place_and_grey_where_none_is_left() {

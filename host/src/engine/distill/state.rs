@@ -56,13 +56,15 @@ impl Distiller<'_> {
         &self,
         context: &Context,
         methods: &mut Methods,
-        ids: &[Vec<u64>],
+        groups: &[(usize, Vec<u64>)],
         state: State,
     ) -> Result<(Vec<Done>, State)> {
         let mut parts = Parts::try_from(state)?;
         methods.load(self, context, parts.take("methods")?)?;
         let mut done = Vec::new();
-        while let (Some(ids), Some(set)) = (ids.get(done.len()), parts.take_if_any(&done.len().to_string())) {
+        while let (Some((_, ids)), Some(set)) =
+            (groups.get(done.len()), parts.take_if_any(&done.len().to_string()))
+        {
             done.push((ids.clone(), SyntheticSet::of_state(set)?));
         }
         Ok((done, parts.take("group")?))

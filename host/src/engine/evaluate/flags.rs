@@ -178,6 +178,7 @@ mod tests {
         let result = |&(knowledge, right): &(Knowledge, usize)| AttackResult {
             name: format!("{knowledge:?}"),
             correct: (0..1000).map(|i| i < right).collect(),
+            predicted: vec![0; 1000],
             sizes: vec![0.0; 1000],
             minimum_norm: false,
             knowledge,

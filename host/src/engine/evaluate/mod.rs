@@ -5,6 +5,7 @@
 
 mod curvature;
 mod eval_only;
+mod examples;
 mod flags;
 mod members;
 mod probes;
@@ -12,6 +13,7 @@ mod record;
 mod surrogates;
 
 pub use eval_only::EvalOnly;
+pub use examples::Examples;
 pub use flags::Flag;
 pub use members::Member;
 pub use probes::PROBE_ATTACKS;
@@ -42,6 +44,9 @@ const ON_ITSELF: &str = "is made on the very network that it attacks, and no bla
 /// Whether each example was classified rightly.
 pub type Correct = Vec<bool>;
 
+/// A class of each example, by number.
+pub type Classes = Vec<i64>;
+
 /// An attack of the recipe.
 pub struct EvaluationAttack {
     /// Its name in results.
@@ -59,6 +64,8 @@ pub struct AttackResult {
     pub name: String,
     /// Right without and with the attack.
     pub correct: Correct,
+    /// What the network takes each example for under the attack; without it where it is wrong then already.
+    pub predicted: Classes,
     /// The size of each perturbation in the budget's norm; 0 for examples that were wrong without it.
     pub sizes: Vec<f32>,
     /// Whether the attack looks for the smallest perturbation; one beyond ε does not count against the network.
@@ -103,6 +110,10 @@ impl UnderThreat {
 /// The accuracy of one network.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Evaluation {
+    /// What each example is.
+    pub labels: Classes,
+    /// What the network takes it for without attack.
+    pub predicted: Classes,
     /// Right without attack.
     pub clean: Correct,
     /// How long that took.
@@ -123,6 +134,19 @@ impl Evaluation {
         (!self.curvature.is_empty()).then(|| sum / self.curvature.len() as f64)
     }
 
+    /// What the network takes each example for under the first attack that misleads it, if one does.
+    pub fn worst_predicted(&self, threat: &UnderThreat) -> Classes {
+        let mut worst = self.predicted.clone();
+        for attack in threat.attacks.iter().rev() {
+            for (place, worst) in worst.iter_mut().enumerate() {
+                if self.clean[place] && !attack.correct[place] {
+                    *worst = attack.predicted[place];
+                }
+            }
+        }
+        worst
+    }
+
     /// Right under every attack.
     pub fn worst_case(&self, threat: &UnderThreat) -> Correct {
         let mut worst = self.clean.clone();
@@ -131,6 +155,10 @@ impl Evaluation {
         }
         worst
     }
+}
+
+fn right(predicted: &[i64], labels: &[i64]) -> Correct {
+    predicted.iter().zip(labels).map(|(predicted, label)| predicted == label).collect()
 }
 
 /// The number of examples that are right.
@@ -181,6 +209,7 @@ pub trait Keep {
 /// One batch under one attack.
 struct Attacked {
     images: Tensor,
+    predicted: Classes,
     correct: Correct,
     sizes: Vec<f32>,
 }
@@ -241,7 +270,7 @@ impl Evaluator<'_> {
                 let begun = found.threats[number].attacks.len() > place;
                 if !(begun && part.is_done()) {
                     if !begun {
-                        let result = self.nothing(attack, context)?;
+                        let result = self.nothing(attack, &found.predicted, context)?;
                         found.threats[number].attacks.push(result);
                     } else if let Some(state) = cut.take() {
                         load_method(&mut attack.attack, context, state)?;
@@ -275,18 +304,25 @@ impl Evaluator<'_> {
 
     /// Which examples the network classifies rightly, and nothing else yet.
     fn clean(&self, context: &Context) -> Result<Evaluation> {
-        let (begun, mut clean) = (Instant::now(), Vec::with_capacity(self.split.len()));
+        let (begun, mut found) = (Instant::now(), Evaluation::default());
         for batch in self.split.in_order(self.batch_size) {
             self.observer.stop_if_asked()?;
             let Loaded { images, labels, .. } = batch?.to_device(context.device);
-            clean.extend(self.right(&images, &labels)?);
+            found.predicted.extend(self.predicted(&images)?);
+            found.labels.extend(Classes::try_from(labels.to_device(Device::Cpu))?);
         }
-        let clean_seconds = begun.elapsed().as_secs_f64();
-        Ok(Evaluation { clean, clean_seconds, ..Evaluation::default() })
+        found.clean = right(&found.predicted, &found.labels);
+        found.clean_seconds = begun.elapsed().as_secs_f64();
+        Ok(found)
     }
 
     /// The result of an attack before its first batch.
-    fn nothing(&self, attack: &mut EvaluationAttack, context: &Context) -> Result<AttackResult> {
+    fn nothing(
+        &self,
+        attack: &mut EvaluationAttack,
+        predicted: &Classes,
+        context: &Context,
+    ) -> Result<AttackResult> {
         let mut info = attack.attack.info(context)?;
         if attack.on_itself {
             (info.knowledge, info.caveat) = (Knowledge::WhiteBox, Some(ON_ITSELF.into()));
@@ -294,6 +330,7 @@ impl Evaluator<'_> {
         Ok(AttackResult {
             name: attack.name.clone(),
             correct: vec![false; self.split.len()],
+            predicted: predicted.clone(),
             sizes: vec![0.0; self.split.len()],
             minimum_norm: info.guarantee == Guarantee::MinimumNorm,
             knowledge: info.knowledge,
@@ -323,7 +360,7 @@ impl Evaluator<'_> {
             let recorder = MemberRecorder::new(context.recorder, &attack.name);
             let batch = batch?.to_device(context.device);
             let watched = Context { recorder: &recorder, ..*context };
-            let Attacked { images, correct, sizes } = match self.attacked(attack, &batch, &budget, &watched) {
+            let attacked = match self.attacked(attack, &batch, &budget, &watched) {
                 // What a method remembers of an attack that was cut short is no place to go on from.
                 Err(error) if error.code == CANCELLED && remembers_nothing(attack, context) => {
                     self.observer.checkpoint(iteration, &mut || save(found, attack, context))?;
@@ -332,14 +369,15 @@ impl Evaluator<'_> {
                 attacked => attacked?,
             };
             if let Some(keep) = self.keep {
-                keep.adversarial(&budget, &attack.name, &batch, &images)?;
+                keep.adversarial(&budget, &attack.name, &batch, &attacked.images)?;
             }
             let Some(result) = found.threats.last_mut().and_then(|threat| threat.attacks.last_mut()) else {
                 continue;
             };
-            for ((id, correct), size) in batch.ids.iter().zip(correct).zip(sizes) {
-                result.correct[*id as usize] = correct;
-                result.sizes[*id as usize] = size;
+            for (place, &id) in batch.ids.iter().enumerate() {
+                result.correct[id as usize] = attacked.correct[place];
+                result.predicted[id as usize] = attacked.predicted[place];
+                result.sizes[id as usize] = attacked.sizes[place];
             }
             add(&mut result.members, recorder.members());
             result.seconds += begun.elapsed().as_secs_f64();
@@ -374,16 +412,17 @@ impl Evaluator<'_> {
             Guarantee::MinimumNorm => adversarial.where_self(&per_image(&sizes.le(limit(budget))), images),
         };
         let sizes = Vec::<f32>::try_from(sizes.to_kind(Kind::Float).to_device(Device::Cpu))?;
-        Ok(Attacked { correct: self.right(&counted, labels)?, images: counted, sizes })
+        let predicted = self.predicted(&counted)?;
+        let correct = right(&predicted, &Classes::try_from(labels.to_device(Device::Cpu))?);
+        Ok(Attacked { images: counted, predicted, correct, sizes })
     }
 
-    fn right(&self, images: &Tensor, labels: &Tensor) -> Result<Correct> {
+    fn predicted(&self, images: &Tensor) -> Result<Classes> {
         let logits = self.logits(images)?;
         if logits.isfinite().all().int64_value(&[]) == 0 {
             return Err(Error::with_code("non-finite", "the network's logits are not finite"));
         }
-        let right = logits.argmax(-1, false).eq_tensor(labels).to_kind(Kind::Int64).to_device(Device::Cpu);
-        Ok(Vec::<i64>::try_from(right)?.into_iter().map(|right| right == 1).collect())
+        Ok(Classes::try_from(logits.argmax(-1, false).to_device(Device::Cpu))?)
     }
 
     fn classes(&self) -> i64 {

@@ -1,7 +1,7 @@
 //! An evaluation as files: what became of every example as tensors, so that anyone can check a number again, and the rest as
 //! JSON.
 
-use super::{AttackResult, Correct, Evaluation, Flag, Member, UnderThreat};
+use super::{AttackResult, Classes, Correct, Evaluation, Flag, Member, UnderThreat};
 use crate::{
     engine::parts::{misfit, of_tensors},
     run::{read_json, unreadable, write_atomically, write_text},
@@ -38,16 +38,22 @@ struct AttackRecord {
     seconds: f64,
 }
 
-/// `clean` uint8 `[N]` (1 where the network is right), and for each budget and attack `NORM-EPSILON/ATTACK/correct` uint8
-/// `[N]` and `.../size` float32 `[N]`, the size of the perturbation in that norm (0 where it was not attacked).
+/// `labels` and `predicted` int64 `[N]`, `clean` uint8 `[N]` (1 where the network is right), and for each budget and attack
+/// `NORM-EPSILON/ATTACK/predicted` int64 `[N]`, `.../correct` uint8 `[N]` and `.../size` float32 `[N]`, the size of the
+/// perturbation in that norm (0 where it was not attacked).
 pub fn arrays(evaluation: &Evaluation) -> Vec<(String, Tensor)> {
     let flags = |correct: &[bool]| {
         Tensor::from_slice(&correct.iter().map(|&correct| u8::from(correct)).collect::<Vec<_>>())
     };
-    let mut arrays = vec![("clean".to_string(), flags(&evaluation.clean))];
+    let mut arrays = vec![
+        ("labels".to_string(), Tensor::from_slice(&evaluation.labels)),
+        ("predicted".to_string(), Tensor::from_slice(&evaluation.predicted)),
+        ("clean".to_string(), flags(&evaluation.clean)),
+    ];
     for threat in &evaluation.threats {
         for attack in &threat.attacks {
             let name = array(&threat.budget, &attack.name);
+            arrays.push((format!("{name}/predicted"), Tensor::from_slice(&attack.predicted)));
             arrays.push((format!("{name}/correct"), flags(&attack.correct)));
             arrays.push((format!("{name}/size"), Tensor::from_slice(&attack.sizes)));
         }
@@ -76,6 +82,15 @@ impl Evaluation {
         })?;
         write_text(&folder.join(&record), &(serde_json::to_string_pretty(&self.record())? + "\n"))?;
         Ok([tensors, record])
+    }
+
+    /// Reads what [`write`](Self::write) wrote; nothing if it wrote nothing.
+    ///
+    /// # Errors
+    /// If a file cannot be read or is not whole.
+    pub fn read_if_any(folder: &Path, name: &str) -> Result<Option<Self>> {
+        let [_, record] = files(name);
+        folder.join(record).is_file().then(|| Self::read(folder, name)).transpose()
     }
 
     /// Reads what [`write`](Self::write) wrote.
@@ -129,6 +144,7 @@ impl Evaluation {
             let attack = |attack: AttackRecord| {
                 let name = array(&budget, &attack.name);
                 Ok(AttackResult {
+                    predicted: arrays.classes(&format!("{name}/predicted"))?,
                     correct: arrays.flags(&format!("{name}/correct"))?,
                     sizes: Vec::<f32>::try_from(arrays.get(&format!("{name}/size"))?)?,
                     name: attack.name,
@@ -142,6 +158,8 @@ impl Evaluation {
             Ok(UnderThreat { budget, attacks: attacks.into_iter().map(attack).collect::<Result<_>>()? })
         };
         Ok(Self {
+            labels: arrays.classes("labels")?,
+            predicted: arrays.classes("predicted")?,
             clean: arrays.flags("clean")?,
             clean_seconds: record.clean_seconds,
             threats: record.threats.into_iter().map(threat).collect::<Result<_>>()?,
@@ -162,6 +180,10 @@ impl Arrays {
         self.0.get(name).ok_or_else(|| Error::new(format!("it has no `{name}`")))
     }
 
+    fn classes(&self, name: &str) -> Result<Classes> {
+        Ok(Classes::try_from(self.get(name)?)?)
+    }
+
     fn flags(&self, name: &str) -> Result<Correct> {
         Ok(Vec::<u8>::try_from(self.get(name)?)?.into_iter().map(|flag| flag == 1).collect())
     }
@@ -176,6 +198,7 @@ mod tests {
         let attack = AttackResult {
             name: "fab".into(),
             correct: vec![true, false, false],
+            predicted: vec![4, 0, 1],
             sizes: vec![0.25, 0.1, 0.0],
             minimum_norm: true,
             knowledge: Knowledge::BlackBox,
@@ -185,6 +208,8 @@ mod tests {
         };
         let budget = Budget { norm: Norm::L2, epsilon: 8.0 / 255.0 };
         let evaluation = Evaluation {
+            labels: vec![4, 3, 2],
+            predicted: vec![4, 3, 1],
             clean: vec![true, true, false],
             clean_seconds: 1.0 / 3.0,
             threats: vec![UnderThreat { budget, attacks: vec![attack] }],

@@ -1,7 +1,10 @@
 //! Accuracy against ε as a small drawing for the page: one line per network, from the clean accuracy at ε = 0.
 
-use super::{html::escaped, summary::Summary};
-use crate::engine::rounded;
+use super::{
+    chart::{legend, stroke},
+    text::escaped,
+};
+use crate::{engine::rounded, report::summary::Summary};
 use std::fmt::Write;
 
 /// The drawing's size, and that of the field inside its margins.
@@ -10,11 +13,8 @@ const FIELD: (f64, f64) = (500.0, 240.0);
 const LEFT: f64 = 45.0;
 const TOP: f64 = 12.0;
 
-/// Lines told apart by colour, and where there are many by dashes.
-const COLOURS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00"];
-
 /// The drawing, where there are several budgets. The radii stand at equal distances, in rising order.
-pub(super) fn curve(summary: &Summary) -> Option<String> {
+pub fn curve(summary: &Summary) -> Option<String> {
     if summary.budgets.len() < 2 {
         return None;
     }
@@ -44,38 +44,31 @@ pub(super) fn curve(summary: &Summary) -> Option<String> {
         let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{radius}</text>");
     }
     for (number, row) in summary.rows.iter().enumerate() {
-        let robust = order.iter().map(|&index| row.robust[index].mean);
-        let points: Vec<String> = std::iter::once(row.clean.mean)
+        let robust = order.iter().map(|&index| row.robust[index].as_ref().map(|robust| robust.worst.mean));
+        let points: Vec<String> = std::iter::once(Some(row.clean.mean))
             .chain(robust)
             .enumerate()
-            .map(|(place, share)| format!("{:.1},{:.1}", at(place), height(share)))
+            .filter_map(|(place, share)| Some(format!("{:.1},{:.1}", at(place), height(share?))))
             .collect();
-        let colour = COLOURS[number % COLOURS.len()];
-        let dashes = number / COLOURS.len() * 3;
         let _ = writeln!(
             svg,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"2\" stroke-dasharray=\"{}\"><title>{}, {}</title></polyline>",
+            "<polyline points=\"{}\" {} stroke-width=\"2\"><title>{}, {}</title></polyline>",
             points.join(" "),
-            if dashes == 0 { "none".to_string() } else { dashes.to_string() },
+            stroke(number),
             escaped(&row.label()),
             row.network
         );
     }
-    svg.push_str("</svg>\n<p>");
-    for (number, row) in summary.rows.iter().enumerate() {
-        let colour = COLOURS[number % COLOURS.len()];
-        let line = if number < COLOURS.len() { "━━" } else { "╍╍" };
-        let label = escaped(&row.label());
-        let _ = write!(svg, "<span style=\"color:{colour}\">{line}</span> {label}, {} &nbsp; ", row.network);
-    }
-    svg.push_str("</p>\n");
+    let names: Vec<String> =
+        summary.rows.iter().map(|row| format!("{}, {}", row.label(), row.network)).collect();
+    let _ = write!(svg, "</svg>\n{}", legend(names.iter().map(String::as_str).enumerate()));
     Some(svg)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::summary::{Row, Spread};
+    use crate::report::summary::{Robust, Row, Spread};
     use guard_sdk::{Budget, Norm, attack::Knowledge};
 
     fn summary(epsilons: &[f64], robust: &[f64]) -> Summary {
@@ -90,9 +83,13 @@ mod tests {
                 curvature: None,
                 variant: "a < b".into(),
                 baseline: true,
+                images_per_class: None,
                 network: "teacher".into(),
                 clean: Spread::of(&[1.0]),
-                robust: robust.iter().map(|&share| Spread::of(&[share])).collect(),
+                robust: robust
+                    .iter()
+                    .map(|&share| Some(Robust { worst: Spread::of(&[share]), attacks: Vec::new() }))
+                    .collect(),
                 flags: Vec::new(),
             }],
         }

@@ -1,0 +1,72 @@
+//! `guard-host report`.
+
+use super::{Failure, Format, Session, print, print_json};
+use crate::{
+    report::{RunRecord, compare, comparison_page, csv, latex, markdown, page, summary_json},
+    run::write_text,
+};
+use clap::{Args, ValueEnum, builder::PossibleValue};
+use std::path::PathBuf;
+
+/// What `report` takes.
+#[derive(Debug, Args)]
+pub(super) struct ReportArguments {
+    /// Run directories; runs that are not finished are told as far as they are.
+    #[arg(value_name = "RUN", required = true)]
+    runs: Vec<PathBuf>,
+    /// What to make of them.
+    #[arg(long = "as", value_enum, default_value_t = Form::Markdown, value_name = "FORM")]
+    form: Form,
+    /// Write it into this file instead of stdout.
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Form {
+    Markdown,
+    Latex,
+    Csv,
+    Html,
+}
+
+impl ValueEnum for Form {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Markdown, Self::Latex, Self::Csv, Self::Html]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Markdown => PossibleValue::new("markdown").alias("table").help("tables for people"),
+            Self::Latex => PossibleValue::new("latex").help("tables with the rules of booktabs"),
+            Self::Csv => PossibleValue::new("csv").help("every figure on a line, as fractions"),
+            Self::Html => {
+                PossibleValue::new("html").help("one page: everything about a run, or several side by side")
+            }
+        })
+    }
+}
+
+/// Tells what runs have found, side by side.
+pub(super) fn report(session: &Session, arguments: &ReportArguments) -> Result<(), Failure> {
+    let runs = arguments.runs.iter().map(|run| RunRecord::read(run));
+    let runs = runs.collect::<Result<Vec<_>, _>>().map_err(Failure::Usage)?;
+    let groups = compare(&runs);
+    if session.format == Format::Json {
+        return print_json(&groups.iter().map(summary_json).collect());
+    }
+    let text = match (arguments.form, runs.as_slice()) {
+        (Form::Markdown, _) => markdown(&groups),
+        (Form::Latex, _) => latex(&groups),
+        (Form::Csv, _) => csv(&groups)?,
+        (Form::Html, [run]) => page(run)?,
+        (Form::Html, _) => {
+            let commands: Vec<String> = runs.iter().map(|run| run.begun.typed.command()).collect();
+            comparison_page("Runs side by side", &groups, &commands)
+        }
+    };
+    match &arguments.out {
+        Some(file) => Ok(write_text(file, &text)?),
+        None => print(&text),
+    }
+}

@@ -1,0 +1,288 @@
+//! Several runs side by side. Only what was measured on the same footing shares a table: the same images of the same data, the
+//! same norm and the same attacks.
+
+use super::{
+    page::{document, escaped, figures},
+    run::RunRecord,
+    summary::{Row, Summary},
+    table::{CLEAN, caption, cells, header, table},
+};
+use guard_sdk::{Budget, Error, Norm, Result};
+use std::fmt::Write;
+
+/// The runs as tables, one for each footing, in the order in which they come. Runs of one name are told apart by their
+/// directories.
+pub fn compare(runs: &[RunRecord]) -> Vec<Summary> {
+    let mut groups: Vec<Summary> = Vec::new();
+    for run in runs {
+        let mut summary = run.summary();
+        if runs.len() > 1 {
+            let label = label(run, runs);
+            for row in &mut summary.rows {
+                row.variant = match run.plan.variants.len() {
+                    1 => label.clone(),
+                    _ => format!("{label}: {}", row.variant),
+                };
+            }
+        }
+        match groups.iter_mut().find(|group| same_footing(group, &summary)) {
+            Some(group) => merge(group, summary),
+            None => groups.push(summary),
+        }
+    }
+    groups
+}
+
+fn label(run: &RunRecord, runs: &[RunRecord]) -> String {
+    let alike = runs.iter().filter(|other| other.plan.name == run.plan.name).count();
+    if alike == 1 { run.plan.name.clone() } else { run.path.display().to_string() }
+}
+
+fn same_footing(one: &Summary, other: &Summary) -> bool {
+    let footing = |summary: &Summary| {
+        let norm = summary.budgets.first().map(|budget| budget.norm);
+        (
+            summary.dataset.clone(),
+            summary.images,
+            summary.split,
+            summary.attacks.clone(),
+            summary.knowledge,
+            norm,
+        )
+    };
+    footing(one) == footing(other)
+}
+
+/// Takes over the rows of `other`; the budgets become those of both, in rising order.
+fn merge(group: &mut Summary, other: Summary) {
+    let mut budgets = group.budgets.clone();
+    budgets.extend(other.budgets.iter().filter(|budget| !group.budgets.contains(budget)));
+    budgets.sort_by(|one, other| one.epsilon.total_cmp(&other.epsilon));
+    let place = |row: &mut Row, own: &[Budget]| {
+        let of = |budget: &Budget| row.robust.get(own.iter().position(|each| each == budget)?)?.clone();
+        row.robust = budgets.iter().map(of).collect();
+    };
+    group.rows.iter_mut().for_each(|row| place(row, &group.budgets));
+    group.rows.extend(other.rows.into_iter().map(|mut row| {
+        place(&mut row, &other.budgets);
+        row
+    }));
+    group.budgets = budgets;
+}
+
+/// The tables as Markdown.
+pub fn markdown(groups: &[Summary]) -> String {
+    groups.iter().map(table).collect::<Vec<_>>().join("\n")
+}
+
+/// The tables as one page that needs nothing from outside.
+pub fn comparison_page(title: &str, groups: &[Summary], commands: &[String]) -> String {
+    let mut body: String = groups.iter().map(figures).collect();
+    body.push_str("<h2>To repeat it</h2>\n<pre><code>");
+    for command in commands {
+        let _ = writeln!(body, "{}", escaped(command));
+    }
+    document(title, &(body + "</code></pre>\n"))
+}
+
+/// The tables in LaTeX, with the rules of the package booktabs. A robust accuracy that a flag makes doubtful has a dagger.
+pub fn latex(groups: &[Summary]) -> String {
+    let mut text = String::new();
+    for group in groups {
+        let (header, numbers) = (header(group), header(group).len() - 2);
+        let line = |cells: &[String]| cells.iter().map(|cell| tex(cell)).collect::<Vec<_>>().join(" & ");
+        let _ = writeln!(
+            text,
+            "% {}\n\\begin{{tabular}}{{ll{}}}\n\\toprule\n{} \\\\\n\\midrule",
+            caption(group).trim_end(),
+            "r".repeat(numbers),
+            line(&header)
+        );
+        for row in &group.rows {
+            let dagger = if row.flags.is_empty() { "" } else { "$^\\dagger$" };
+            let mut cells: Vec<String> = cells(group, row).iter().map(|cell| tex(cell)).collect();
+            let robust = header.iter().position(|name| name == CLEAN).map_or(0, |clean| clean + 1);
+            let robust = cells.iter_mut().skip(robust).take(group.budgets.len());
+            for cell in robust.filter(|cell| *cell != "--") {
+                cell.push_str(dagger);
+            }
+            let _ = writeln!(text, "{} \\\\", cells.join(" & "));
+        }
+        text.push_str("\\bottomrule\n\\end{tabular}\n");
+        let flags = group.flags();
+        if !flags.is_empty() {
+            text.push_str("% $^\\dagger$ doubtful:\n");
+        }
+        for (flag, who) in flags {
+            let _ = writeln!(text, "% {}: {who}: {}", flag.code, flag.message);
+        }
+        text.push('\n');
+    }
+    text.trim_end().to_string() + "\n"
+}
+
+fn tex(text: &str) -> String {
+    let mut out = String::new();
+    for character in text.chars() {
+        match character {
+            '&' | '%' | '$' | '#' | '_' | '{' | '}' => out.extend(['\\', character]),
+            '\\' => out.push_str("\\textbackslash{}"),
+            '~' => out.push_str("\\textasciitilde{}"),
+            '^' => out.push_str("\\textasciicircum{}"),
+            '±' => out.push_str("$\\pm$"),
+            'ε' => out.push_str("$\\varepsilon$"),
+            '–' => out.push_str("--"),
+            other => out.push(other),
+        }
+    }
+    out
+}
+
+/// Every figure on a line of its own, as fractions: the clean accuracy, the worst case within each budget, and each attack.
+///
+/// # Errors
+/// If a line cannot be written.
+pub fn csv(groups: &[Summary]) -> Result<String> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let refused = |error: csv::Error| Error::new(format!("the CSV cannot be written: {error}"));
+    writer
+        .write_record([
+            "dataset",
+            "split",
+            "images",
+            "variant",
+            "baseline",
+            "images_per_class",
+            "network",
+            "norm",
+            "epsilon",
+            "attack",
+            "mean",
+            "std",
+            "flags",
+        ])
+        .map_err(refused)?;
+    for group in groups {
+        for row in &group.rows {
+            let flags: Vec<&str> = row.flags.iter().map(|flag| flag.code.as_ref()).collect();
+            let mut line = |budget: Option<&Budget>, attack: &str, mean: f64, std: Option<f64>| {
+                let norm = budget.map_or("", |budget| match budget.norm {
+                    Norm::Linf => "linf",
+                    Norm::L2 => "l2",
+                });
+                writer
+                    .write_record([
+                        group.dataset.as_str(),
+                        group.split,
+                        &group.images.to_string(),
+                        &row.variant,
+                        &row.baseline.to_string(),
+                        &row.images_per_class.map_or(String::new(), |size| size.to_string()),
+                        &row.network,
+                        norm,
+                        &budget.map_or(String::new(), |budget| budget.epsilon.to_string()),
+                        attack,
+                        &mean.to_string(),
+                        &std.map_or(String::new(), |std| std.to_string()),
+                        &flags.join(" "),
+                    ])
+                    .map_err(refused)
+            };
+            line(None, "none", row.clean.mean, row.clean.std)?;
+            for (budget, robust) in group.budgets.iter().zip(&row.robust) {
+                let Some(robust) = robust else { continue };
+                line(Some(budget), "worst case", robust.worst.mean, robust.worst.std)?;
+                for (attack, figure) in group.attacks.iter().zip(&robust.attacks) {
+                    line(Some(budget), attack, figure.mean, figure.std)?;
+                }
+            }
+        }
+    }
+    let bytes = writer.into_inner().map_err(|error| Error::new(error.to_string()))?;
+    String::from_utf8(bytes).map_err(|error| Error::new(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        engine::Flag,
+        report::summary::{Robust, Spread},
+    };
+    use guard_sdk::attack::Knowledge;
+
+    fn summary(variant: &str, epsilons: &[f64], flagged: bool) -> Summary {
+        let flag = Flag { code: "not-converged".into(), message: "it has not".into() };
+        Summary {
+            dataset: "digits".into(),
+            images: 10,
+            split: "test",
+            attacks: vec!["pgd".into(), "fgsm".into()],
+            knowledge: Knowledge::WhiteBox,
+            budgets: epsilons.iter().map(|&epsilon| Budget { norm: Norm::Linf, epsilon }).collect(),
+            rows: vec![Row {
+                variant: variant.into(),
+                baseline: false,
+                images_per_class: Some(10),
+                network: "2 students".into(),
+                clean: Spread::of(&[0.5, 0.7]),
+                robust: epsilons
+                    .iter()
+                    .map(|_| {
+                        Some(Robust {
+                            worst: Spread::of(&[0.25]),
+                            attacks: vec![Spread::of(&[0.25]), Spread::of(&[0.5])],
+                        })
+                    })
+                    .collect(),
+                curvature: None,
+                flags: if flagged { vec![flag] } else { Vec::new() },
+            }],
+        }
+    }
+
+    fn merged() -> Summary {
+        let mut group = summary("a_b", &[0.1], true);
+        assert!(same_footing(&group, &summary("c", &[0.2], false)));
+        merge(&mut group, summary("c", &[0.05, 0.1], false));
+        group
+    }
+
+    #[test]
+    fn runs_with_other_radii_share_a_table_in_which_what_was_not_measured_is_open() {
+        let text = markdown(&[merged()]);
+        let rows: Vec<&str> = text.lines().filter(|line| line.starts_with('|')).collect();
+        assert!(rows[0].contains("| ε = 0.05 | ε = 0.1 |"), "{text}");
+        assert!(
+            rows[2].contains("a_b") && rows[2].contains("| 60.0 ± 14.1 |        – |    25.0 |"),
+            "{text}"
+        );
+        assert!(rows[3].contains("c") && rows[3].contains("|     25.0 |    25.0 |"), "{text}");
+    }
+
+    #[test]
+    fn other_attacks_or_other_images_are_another_footing() {
+        let one = summary("a", &[0.1], false);
+        let fewer = Summary { images: 9, ..one.clone() };
+        let weaker = Summary { attacks: vec!["fgsm".into()], ..one.clone() };
+        assert!(!same_footing(&one, &fewer) && !same_footing(&one, &weaker));
+    }
+
+    #[test]
+    fn latex_escapes_names_and_marks_doubtful_figures() {
+        let text = latex(&[merged()]);
+        assert!(text.contains("a\\_b & 2 students & 60.0 $\\pm$ 14.1 & -- & 25.0$^\\dagger$ \\\\"), "{text}");
+        assert!(text.contains("c & 2 students & 60.0 $\\pm$ 14.1 & 25.0 & 25.0 \\\\"), "{text}");
+        assert!(text.contains("% not-converged: a_b, 2 students: it has not"), "{text}");
+    }
+
+    #[test]
+    fn csv_has_a_line_for_every_figure() {
+        let text = csv(&[merged()]).unwrap();
+        assert_eq!(text.lines().count(), 1 + (1 + 3) + (1 + 6), "{text}");
+        assert!(
+            text.contains("digits,test,10,a_b,false,10,2 students,linf,0.1,fgsm,0.5,,not-converged"),
+            "{text}"
+        );
+    }
+}

@@ -1,0 +1,107 @@
+//! A distillation in parts, as a cluster does it.
+
+mod here;
+
+use here::{Here, json};
+use std::{fs, process::Command};
+
+/// Ten classes in groups of four: three groups for each image of a class, six in all.
+const RECIPE: &str = r#"
+plugins = ["guard_sre2l"]
+data = { dataset = "digits", train_images = 200, test_images = 40 }
+network = { architecture = "convnet", depth = 2, width = 8, norm = "batch" }
+training = { epochs = 1 }
+student = { epochs = 2, count = 1 }
+relabel = { labels = "soft" }
+[distill]
+objective = "sre2l"
+images_per_class = 2
+iterations = 3
+options = { classes_together = 4 }
+"#;
+
+#[test]
+fn parts_that_share_a_teacher_are_joined_to_the_bits_of_the_whole() {
+    for objective in ["sre2l", "cda"] {
+        let here = Here::new();
+        here.recipe(&RECIPE.replace("\"sre2l\"\nimages", &format!("\"{objective}\"\nimages")));
+        here.succeeds(&["my.toml", "--quiet", "--out", "whole"]);
+        assert_eq!(here.succeeds(&["my.toml", "--quiet", "--until", "train", "--out", "teacher"]), "");
+        assert!(!here.path("teacher/distilled").exists());
+        for part in 1..=4 {
+            let (shard, out) = (format!("{part}/4"), format!("part-{part}"));
+            let arguments = ["my.toml", "--shard", &shard, "--reuse", "teacher", "--out", &out];
+            let output = here.run(&arguments);
+            assert_eq!(output.status.code(), Some(0), "{}", here::stderr(&output));
+            assert!(
+                here::stderr(&output).contains(": train: as of my in `teacher`"),
+                "{}",
+                here::stderr(&output)
+            );
+        }
+        let parts = ["part-3", "part-1", "part-4", "part-2"];
+        here.succeeds(&[&["merge", "--quiet", "--out", "joined"], &parts[..]].concat());
+        for file in ["distilled/distilled.safetensors", "checkpoints/student-0.safetensors", "results.json"] {
+            let read = |run: &str| fs::read(here.path(run).join(file)).unwrap();
+            assert!(read("whole") == read("joined"), "{objective}: {file} differs");
+        }
+    }
+}
+
+#[test]
+fn a_part_that_is_missing_or_of_another_recipe_is_named() {
+    let here = Here::new();
+    here.recipe(RECIPE);
+    for (shard, out, seed) in [("1/2", "one", "seed=0"), ("2/2", "two", "seed=0"), ("2/2", "other", "seed=1")]
+    {
+        here.succeeds(&["my.toml", "--quiet", "--shard", shard, "--out", out, "--set", seed]);
+    }
+    let error = here.fails(2, &["merge", "one", "other", "--quiet", "--out", "wrong"]);
+    assert!(error.contains("part 2/2 of the synthetic images of `my` is missing"), "{error}");
+    assert!(error.contains("`--shard 2/2`"), "{error}");
+    // It goes on once the part is there.
+    here.succeeds(&["--resume", "wrong", "--reuse", "one", "--reuse", "two", "--quiet"]);
+    assert!(json(&here.path("wrong/results.json"))["variants"][0]["students"][0].is_object());
+    assert!(here.fails(2, &["merge", "one", "--quiet"]).contains("part 1/1"));
+}
+
+#[test]
+fn what_has_no_parts_or_too_few_is_refused_before_anything_runs() {
+    let here = Here::new();
+    here.recipe(RECIPE);
+    let refused = |more: &[&str]| here.fails(2, &[&["my.toml", "--quiet", "--shard", "1/7"], more].concat());
+    assert!(refused(&[]).contains("there are 6 groups of images, fewer than 7 parts"));
+    let random = ["--set", "distill.objective=random", "--set", "distill.options={}"];
+    assert!(refused(&random).contains("objective `random` takes its images and optimises nothing"));
+    let dm = ["--plugin", "guard_matching", "--set", "distill.objective=dm", "--set", "distill.options={}"];
+    let told = refused(&[&dm[..], &["--set", "relabel.labels=hard"]].concat());
+    assert!(told.contains("the images of objective `dm` are all optimised together"), "{told}");
+    assert!(here.fails(2, &["my.toml", "--shard", "3/2"]).contains("such as `2/4`"));
+    assert!(!here.path("runs").exists());
+}
+
+#[test]
+fn an_array_job_of_slurm_makes_the_part_that_its_variables_name() {
+    let here = Here::new();
+    here.recipe(RECIPE);
+    let job = |variables: &[(&str, &str)]| {
+        Command::new(env!("CARGO_BIN_EXE_guard-host"))
+            .args(["my.toml", "--quiet", "--shard", "slurm"])
+            .current_dir(here.folder.path())
+            .env_remove("GUARD_PLUGIN_PATH")
+            .envs(variables.iter().copied())
+            .output()
+            .unwrap()
+    };
+    let array =
+        [("SLURM_ARRAY_TASK_ID", "2"), ("SLURM_ARRAY_TASK_MIN", "1"), ("SLURM_ARRAY_TASK_COUNT", "3")];
+    let output = job(&array);
+    assert_eq!(output.status.code(), Some(0), "{}", here::stderr(&output));
+    assert!(here.path("runs/my-2-of-3/distilled/part-2-of-3.safetensors").is_file());
+    let output = job(&[]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        here::stderr(&output).contains("SLURM_ARRAY_TASK_ID is not set: this is no array job"),
+        "{output:?}"
+    );
+}
