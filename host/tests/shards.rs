@@ -105,3 +105,63 @@ fn an_array_job_of_slurm_makes_the_part_that_its_variables_name() {
         "{output:?}"
     );
 }
+
+/// Runs the script with an `sbatch` that does every job at once, and gives its variables to each task of an array.
+const SBATCH: &str = r#"#!/usr/bin/env bash
+set -euo pipefail
+array=
+while [ $# -gt 0 ]; do
+    case $1 in --array) array=$2 ;; esac
+    shift
+done
+cat > job.sh
+if [ -z "$array" ]; then
+    bash job.sh >&2
+else
+    export SLURM_ARRAY_TASK_MIN=${array%-*} SLURM_ARRAY_TASK_MAX=${array#*-}
+    export SLURM_ARRAY_TASK_COUNT=$((SLURM_ARRAY_TASK_MAX - SLURM_ARRAY_TASK_MIN + 1))
+    for task in $(seq "$SLURM_ARRAY_TASK_MIN" "$SLURM_ARRAY_TASK_MAX"); do
+        SLURM_ARRAY_TASK_ID=$task bash job.sh >&2
+    done
+fi
+echo 7
+"#;
+
+#[test]
+fn the_script_for_slurm_trains_divides_joins_and_goes_on() {
+    use std::os::unix::fs::PermissionsExt;
+    let here = Here::new();
+    here.recipe(RECIPE);
+    here.succeeds(&["my.toml", "--quiet", "--out", "whole"]);
+    fs::write(here.path("sbatch"), SBATCH).unwrap();
+    fs::set_permissions(here.path("sbatch"), fs::Permissions::from_mode(0o755)).unwrap();
+    let submit = || {
+        let path = std::env::var("PATH").unwrap();
+        let output = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../configs/slurm/submit.sh"))
+            .args(["my.toml", "3", "runs", "--partition=any"])
+            .current_dir(here.folder.path())
+            .env("PATH", format!("{}:{path}", here.folder.path().display()))
+            .env("GUARD_HOST", env!("CARGO_BIN_EXE_guard-host"))
+            .env_remove("GUARD_PLUGIN_PATH")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", here::stderr(&output));
+        assert!(
+            String::from_utf8_lossy(&output.stdout)
+                .starts_with("jobs 7 (teachers), 7 (parts 1-3), 7 (the whole")
+        );
+    };
+    submit();
+    let results = |run: &str| fs::read(here.path(run).join("results.json")).unwrap();
+    assert!(results("whole") == results("runs/whole"));
+    // What is finished is not run again.
+    fs::remove_dir_all(here.path("runs/whole")).unwrap();
+    fs::remove_dir_all(here.path("runs/part-2")).unwrap();
+    let teacher =
+        fs::metadata(here.path("runs/teacher/checkpoints/teacher.safetensors")).unwrap().modified().unwrap();
+    submit();
+    assert!(results("whole") == results("runs/whole"));
+    let now =
+        fs::metadata(here.path("runs/teacher/checkpoints/teacher.safetensors")).unwrap().modified().unwrap();
+    assert_eq!(teacher, now);
+}

@@ -43,6 +43,7 @@ fn attacks() -> Vec<(&'static str, Value)> {
         ("apgd", json!({ "steps": 4, "eot": 3 })),
         ("fab", json!({ "steps": 6, "restarts": 2 })),
         ("fab", json!({ "steps": 6, "targeted": false, "early_stop": true })),
+        ("fab", json!({ "steps": 12, "early_stop": true })),
         ("square", json!({ "queries": 40, "restarts": 2 })),
         ("square", json!({ "queries": 20, "target": "random" })),
         ("cw", json!({ "steps": 30, "search_steps": 3, "constant": 1.0 })),
@@ -144,12 +145,16 @@ fn the_batch_an_example_is_in_changes_nothing_for_it() {
     let examples = decided_rightly(Kind::Double, 6);
     let whole = examples.batch();
     let all: &[i64] = &[0, 1, 2, 3, 4, 5];
-    // In another order, in two parts, and padded: with blank images, and with the last one again and again.
+    // In another order, in two parts, and padded: with blank images, and with the last one again and again. Blank ones are
+    // decided wrongly, so that few of many are left, whose rounds are then made together.
+    let blank = Tensor::zeros_like(&examples.images);
+    assert!(examples.model.eval_logits(&blank).unwrap().argmax(-1, false).eq(0).any().int64_value(&[]) == 0);
     let others = [
         (&[4, 2, 5, 0, 3, 1][..], 0),
         (&[1, 3], 0),
         (&[0, 2, 4, 5], 0),
         (all, 5),
+        (&[1, 3], 14),
         (&[0, 1, 2, 3, 4, 5, 5, 5, 5], 0),
     ];
     for budget in [LINF, L2] {

@@ -4,14 +4,14 @@
 use crate::{
     ball,
     compat::Compat,
-    examples::{Examples, keep, remaining},
+    examples::{Examples, keep, remaining, rounds_together},
     goal::{Goal, Loss},
     gradient::{Seen, fooled, look, see, steepest},
     losses::without,
     strongest::Strongest,
 };
 use guard_sdk::{
-    Attack, AttackInfo, Batch, Budget, Kind, Method, Network, Result, Services, Step, Tensor,
+    Attack, AttackInfo, Batch, Budget, Error, Kind, Method, Network, Result, Services, Step, Tensor,
     batch::per_image,
 };
 
@@ -90,7 +90,8 @@ impl Attack for Apgd {
     }
 
     /// Passes: one forward for the clean images; for the survivors of each restart and target class `eot · (steps + 1)`
-    /// forwards and `eot · steps` input backwards, and one forward.
+    /// forwards and `eot · steps` input backwards, and one forward. Few survivors go through several rounds together, those
+    /// that an earlier round fools through the later ones in vain.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
         let mut strongest = Strongest::clean(network, batch)?;
         let (stream, targets) = match self.options.loss {
@@ -102,25 +103,37 @@ impl Attack for Apgd {
         };
         let classes = self.options.target_classes.min(network.info().classes - 1) as u64;
         let rounds = if targets.is_some() { classes } else { 1 };
-        for round in 0..rounds * self.options.restarts {
-            step.services.progress(round as f64 / (rounds * self.options.restarts) as f64);
+        let rounds = rounds * self.options.restarts;
+        let mut round = 0;
+        while round < rounds {
+            step.services.progress(round as f64 / rounds as f64);
             let survivors = strongest.survivors()?;
             if survivors.is_empty() {
                 break;
             }
+            let together = rounds_together(batch.len(), survivors.len(), rounds - round);
+            let of_each = |make: &dyn Fn(u64) -> Result<Tensor>| {
+                let parts = (round..round + together).map(make).collect::<Result<Vec<_>>>()?;
+                Ok::<_, Error>(Tensor::cat(&parts, 0))
+            };
             let goal = match (&targets, self.options.loss) {
                 (Some(targets), _) => {
-                    let target = targets.select(1, (round / self.options.restarts) as i64);
-                    Goal::towards(Loss::Dlr, network, survivors.of(&target))?
+                    let target =
+                        |round| Ok(survivors.of(&targets.select(1, (round / self.options.restarts) as i64)));
+                    Goal::towards(Loss::Dlr, network, of_each(&target)?)?
                 }
                 (None, ApgdLoss::Ce) => Goal::untargeted(Loss::Ce, network)?.exactly(self.options.eot > 1),
                 (None, _) => Goal::untargeted(Loss::Dlr, network)?,
             };
-            let attacked = survivors.batch();
-            let start = ball::surface(step, stream, round, &attacked, budget.norm)? * budget.epsilon;
-            let start = budget.project(&(attacked.images + start), attacked.images);
+            let once = survivors.batch();
+            let starts = of_each(&|round| ball::surface(step, stream, round, &once, budget.norm))?;
+            let several = survivors.repeated(together as i64);
+            let attacked = several.batch();
+            let start = budget.project(&(attacked.images + starts * budget.epsilon), attacked.images);
             let candidates = self.ascend(step, network, &attacked, goal, budget, start)?;
-            strongest.offer(network, &survivors, &candidates, budget)?;
+            let candidates = candidates.split(survivors.len() as i64, 0);
+            strongest.offer_rounds(network, &survivors, &candidates, budget)?;
+            round += together;
         }
         Ok(strongest.images)
     }

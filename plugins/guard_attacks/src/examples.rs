@@ -42,6 +42,23 @@ impl Examples {
         })
     }
 
+    /// So many copies of all rows, one after the other; each copy has the ids of the first.
+    pub fn repeated(&self, times: i64) -> Self {
+        let copies = |tensor: &Tensor| repeated(tensor, times);
+        Self {
+            images: copies(&self.images),
+            labels: copies(&self.labels),
+            soft_labels: self.soft_labels.as_ref().map(copies),
+            ids: self.ids.repeat(times as usize),
+            rows: copies(&self.rows),
+        }
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ids.len()
+    }
+
     /// Lends them as a batch.
     pub fn batch(&self) -> Batch<'_> {
         Batch {
@@ -67,6 +84,17 @@ impl Examples {
     pub fn put(&self, whole: &Tensor, values: &Tensor) -> Tensor {
         whole.index_copy(0, &self.rows, values)
     }
+}
+
+/// So many copies of a tensor's rows, one after the other.
+pub fn repeated(tensor: &Tensor, times: i64) -> Tensor {
+    Tensor::cat(&vec![tensor; times as usize], 0)
+}
+
+/// How many of `rounds` rounds are made together on `left` examples of a batch of `all`: as many as fill it again. What is
+/// left of a batch is otherwise too little to keep the processor busy.
+pub fn rounds_together(all: usize, left: usize, rounds: u64) -> u64 {
+    (all.checked_div(left).unwrap_or(1) as u64).clamp(1, rounds.max(1))
 }
 
 /// Where `mask` `[N]` holds, int64 `[M]`. Waits for the device.

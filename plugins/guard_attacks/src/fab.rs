@@ -4,7 +4,7 @@
 use crate::{
     apgd::likeliest,
     ball::{size_each, surface},
-    examples::{Examples, keep, positions, remaining},
+    examples::{Examples, keep, positions, remaining, repeated, rounds_together},
     gradient::fooled,
     hyperplane::step_to,
     margins::Margins,
@@ -81,7 +81,8 @@ impl Attack for Fab {
     }
 
     /// Passes: one forward for the clean images; for each restart and target class `2 · steps` forwards and `steps` input
-    /// backwards (K − 1 times as many backwards, once for all classes, if it is not targeted).
+    /// backwards (K − 1 times as many backwards, once for all classes, if it is not targeted). Few examples go towards several
+    /// classes together.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
         let logits = no_grad(|| network.logits(batch.images))?;
         let right = positions(&fooled(&logits, batch.labels).logical_not());
@@ -90,7 +91,23 @@ impl Attack for Fab {
         let others = others.index_select(0, &right);
         let rounds =
             if self.options.targeted { self.options.target_classes.min(others.size()[1]) } else { 1 };
-        for round in 0..rounds {
+        let mut round = 0;
+        while round < rounds {
+            let left = self.left(&found, budget)?;
+            // A restart begins as far away as the best of the rounds before it.
+            let together = match self.options {
+                FabOptions { targeted: true, restarts: 1, .. } => {
+                    rounds_together(batch.len(), left.examples.len(), (rounds - round) as u64) as i64
+                }
+                _ => 1,
+            };
+            if together > 1 {
+                step.services.progress(round as f64 / rounds as f64);
+                let classes = left.examples.of(&others.narrow(1, round, together));
+                self.search_rounds(step, network, budget, left, &classes)?.report(&mut found);
+                round += together;
+                continue;
+            }
             let classes =
                 if self.options.targeted { others.narrow(1, round, 1) } else { others.shallow_clone() };
             for restart in 0..self.options.restarts {
@@ -98,6 +115,7 @@ impl Attack for Fab {
                 step.services.progress(number as f64 / (rounds as u64 * self.options.restarts) as f64);
                 self.search(step, network, budget, &mut found, &classes, (restart > 0).then_some(number))?;
             }
+            round += 1;
         }
         Ok(found.examples.put(&batch.images.detach(), &found.images))
     }
@@ -119,9 +137,61 @@ impl Found {
         let distance = Tensor::full([images.size()[0]], f64::INFINITY, options);
         Self { examples, images, distance }
     }
+
+    fn at(&self, rows: &Tensor) -> Result<Self> {
+        Ok(Self {
+            examples: self.examples.at(rows)?,
+            images: self.images.index_select(0, rows),
+            distance: self.distance.index_select(0, rows),
+        })
+    }
 }
 
 impl Fab {
+    /// What is still searched for: of each example, or of those that are not yet within ε.
+    fn left(&self, found: &Found, budget: &Budget) -> Result<Found> {
+        let all = Found {
+            examples: Examples::all(&found.examples.batch()),
+            images: found.images.shallow_clone(),
+            distance: found.distance.shallow_clone(),
+        };
+        let rest = self.options.early_stop.then(|| remaining(&found.distance.le(budget.epsilon))).flatten();
+        match rest {
+            Some(rest) => all.at(&rest),
+            None => Ok(all),
+        }
+    }
+
+    /// A run towards each of the classes `[M,J]`, all together; what comes of it is as if they had been made one after the
+    /// other.
+    fn search_rounds(
+        &self,
+        step: &Step,
+        network: &Network,
+        budget: &Budget,
+        mut left: Found,
+        classes: &Tensor,
+    ) -> Result<Found> {
+        let (count, rounds) = (left.examples.len() as i64, classes.size()[1]);
+        let mut several = Found {
+            examples: left.examples.repeated(rounds),
+            images: repeated(&left.images, rounds),
+            distance: repeated(&left.distance, rounds),
+        };
+        let classes = classes.transpose(0, 1).reshape([-1, 1]);
+        self.search(step, network, budget, &mut several, &classes, None)?;
+        for (images, distance) in several.images.split(count, 0).iter().zip(several.distance.split(count, 0))
+        {
+            let mut nearer = distance.lt_tensor(&left.distance);
+            if self.options.early_stop {
+                nearer = nearer.logical_and(&left.distance.gt(budget.epsilon));
+            }
+            left.images = images.where_self(&per_image(&nearer), &left.images);
+            left.distance = distance.where_self(&nearer, &left.distance);
+        }
+        Ok(left)
+    }
+
     /// One run towards the nearest of `classes` `[M,J]`, from the clean images or, with a number, from random ones.
     fn search(
         &self,

@@ -82,6 +82,26 @@ impl Strongest {
         self.fooled = examples.put(&self.fooled, &was_fooled.logical_or(&fools.logical_and(&better)));
         Ok(())
     }
+
+    /// Takes the candidates of several rounds, one after the other: what an earlier one has fooled, a later one leaves alone.
+    ///
+    /// # Errors
+    /// If the network fails.
+    pub fn offer_rounds(
+        &mut self,
+        network: &Network,
+        examples: &Examples,
+        rounds: &[Tensor],
+        budget: &Budget,
+    ) -> Result<()> {
+        for candidates in rounds {
+            let left = positions(&examples.of(&self.fooled).logical_not());
+            if left.size()[0] > 0 {
+                self.offer(network, &examples.at(&left)?, &candidates.index_select(0, &left), budget)?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Whether each image is as near to the clean one as the budget says, but for rounding, `[N]`.

@@ -8,9 +8,9 @@ use std::fmt::Write;
 /// Up to so many classes have their names and figures beside them.
 const NAMED: usize = 20;
 
-/// The side of a cell, and the room for names.
+/// The side of a cell, and about that of a letter.
 const CELL: f64 = 26.0;
-const NAMES: f64 = 90.0;
+const LETTER: f64 = 6.2;
 
 /// Rows add up to 1. Rows and columns are the classes in order.
 pub fn matrix(title: &str, classes: &[String], rows: &[Vec<f64>]) -> Result<String> {
@@ -22,25 +22,26 @@ pub fn matrix(title: &str, classes: &[String], rows: &[Vec<f64>]) -> Result<Stri
         let map = picture(&png(&shades.round().to_kind(Kind::Uint8))?, "map", &title);
         return Ok(format!("<figure>{map}<figcaption>{title}; dark is 1</figcaption></figure>\n"));
     }
-    let side = CELL * classes.len() as f64;
-    let (width, height) = (NAMES + side + 2.0, NAMES + side + 2.0);
+    let longest = classes.iter().map(|class| shortened(class).chars().count()).max().unwrap_or(0);
+    let names = 12.0 + LETTER * longest as f64;
+    let width = names + CELL * classes.len() as f64 + 2.0;
     let mut svg = format!(
-        "<figure><svg viewBox=\"0 0 {width} {height}\" width=\"{width}\" role=\"img\" aria-label=\"{title}\" font-size=\"10\" fill=\"currentColor\">\n"
+        "<figure><svg viewBox=\"0 0 {width} {width}\" width=\"{width}\" role=\"img\" aria-label=\"{title}\" font-size=\"10\" fill=\"currentColor\">\n"
     );
     for (place, class) in classes.iter().enumerate() {
-        let (at, name) = (NAMES + CELL * (place as f64 + 0.5), escaped(&shortened(class)));
+        let (at, name) = (names + CELL * (place as f64 + 0.5), escaped(&shortened(class)));
         let _ = writeln!(
             svg,
             "<text x=\"{}\" y=\"{:.1}\" text-anchor=\"end\">{name}</text><text transform=\"translate({:.1} {}) rotate(-60)\">{name}</text>",
-            NAMES - 6.0,
+            names - 6.0,
             at + 4.0,
             at + 2.0,
-            NAMES - 6.0
+            names - 6.0
         );
     }
     for (row, shares) in rows.iter().enumerate() {
         for (column, &share) in shares.iter().enumerate() {
-            let (x, y) = (NAMES + CELL * column as f64, NAMES + CELL * row as f64);
+            let (x, y) = (names + CELL * column as f64, names + CELL * row as f64);
             let _ = write!(
                 svg,
                 "<rect x=\"{x}\" y=\"{y}\" width=\"{CELL}\" height=\"{CELL}\" fill=\"#0072b2\" fill-opacity=\"{share:.3}\" stroke=\"#8884\"/>"

@@ -9,11 +9,14 @@ pub fn provenance(run: &RunRecord) -> String {
     let plan = &run.plan;
     let mut html = format!(
         "<h2>To repeat it</h2>\n<pre><code>{}</code></pre>\n\
-         <p>Equal bits need equal plugins, threads and instructions: seed {}, {} threads, {}, guard-host {}, libtorch {}, {}.</p>\n\
+         <p>Equal bits need equal plugins, threads and instructions: seed {}, {}, {}, guard-host {}, libtorch {}, {}.</p>\n\
          <h3>Plugins</h3>\n<ul>\n",
         escaped(&run.begun.typed.command()),
         plan.seed,
-        plan.threads,
+        match plan.threads {
+            1 => "1 thread".to_string(),
+            threads => format!("{threads} threads"),
+        },
         escaped(&plan.cpu_capability),
         escaped(run.environment("guard_host")),
         escaped(run.environment("libtorch")),
