@@ -10,10 +10,10 @@ set -euo pipefail
 [ $# -ge 3 ] || { sed -n '2,8p' "$0" >&2; exit 2; }
 recipe=$1 parts=$2 runs=$3
 shift 3
-export GUARD_HOST=${GUARD_HOST:-guard-host} RECIPE=$recipe RUNS=$runs
-mkdir -p "$runs"
+export GUARD_HOST=${GUARD_HOST:-guard-host} RECIPE=$recipe PARTS=$parts RUNS=$runs
+mkdir -p "$runs/logs"
 
-submit() { sbatch --parsable --output "$runs/%x-%A_%a.log" "$@"; }
+submit() { sbatch --parsable --kill-on-invalid-dep yes --output "$runs/logs/%x-%A-%a.log" "$@"; }
 
 teacher=$(submit "$@" --job-name teacher <<'JOB'
 #!/usr/bin/env bash
@@ -39,7 +39,7 @@ JOB
 whole=$(submit "$@" --job-name whole --dependency "afterok:$array" <<'JOB'
 #!/usr/bin/env bash
 set -euo pipefail
-parts=("$RUNS"/part-*)
+mapfile -t parts < <(seq -f "$RUNS/part-%g" "$PARTS")
 if [ -f "$RUNS/whole/plan.json" ]; then
     "$GUARD_HOST" --quiet --resume "$RUNS/whole" "${parts[@]/#/--reuse=}"
 else

@@ -313,6 +313,50 @@ fn doctor_finds_the_bundled_plugins_and_libtorch() {
 }
 
 #[test]
+fn doctor_judges_every_line_and_helps() {
+    let here = Here::new();
+    here.recipe("[data]\ndataset = \"digits\"\n");
+    fs::write(here.path("lost.toml"), "[data]\ndataset = \"cifar10\"\nroot = \"nowhere\"\n").unwrap();
+    let text = here.succeeds(&["doctor", "my.toml"]);
+    for line in ["ok    libtorch        2.11", "ok    threads ", "ok    data            digits: 1437 training and 360"] {
+        assert!(text.lines().any(|found| found.starts_with(line)), "no `{line}` in {text}");
+    }
+    let output = here.run(&["doctor", "my.toml", "lost.toml", "--format", "json"]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let data: Vec<&Value> =
+        told["findings"].as_array().unwrap().iter().filter(|each| each["name"] == "data").collect();
+    assert_eq!((&data[0]["verdict"], &data[1]["verdict"]), (&"ok".into(), &"fail".into()));
+    assert!(data[1]["what"].as_str().unwrap().contains("(`lost.toml`)"), "{}", data[1]);
+    assert_eq!(told["ok"], false);
+}
+
+#[test]
+fn the_manual_has_a_page_for_every_command() {
+    let here = Here::new();
+    here.succeeds(&["man", "--out", "man1"]);
+    for page in ["guard-host.1", "guard-host-run.1", "guard-host-recipe-diff.1", "guard-host-plugin-list.1"] {
+        let text = fs::read_to_string(here.path("man1").join(page)).unwrap();
+        assert!(text.contains(".TH") && text.contains("SYNOPSIS"), "{page}: {text}");
+    }
+    let run = fs::read_to_string(here.path("man1/guard-host-run.1")).unwrap();
+    assert!(run.contains("Run only this variant of the recipe"), "{run}");
+    assert!(!here.path("man1/guard-host-plugin-check-child.1").exists());
+}
+
+#[test]
+fn a_dry_run_for_programs_tells_origins_and_the_estimate() {
+    let here = Here::new();
+    let plan = here.succeeds(&["--dry-run", "--quiet", "--format", "json", "--set", "training.epochs=3"]);
+    let plan: Value = serde_json::from_str(&plan).unwrap();
+    let origins = &plan["origins"][0];
+    assert_eq!(origins["/training/epochs"], "--set training.epochs=3");
+    assert_eq!(origins["/data/dataset"].as_str().unwrap().split(':').next(), Some("digits.toml"));
+    assert_eq!(origins["/training/label_smoothing"], "default");
+    assert!(plan["estimates"][0]["seconds"].as_f64().unwrap() > 0.0, "{}", plan["estimates"]);
+}
+
+#[test]
 fn bad_usage_is_exit_code_2_with_advice() {
     let here = Here::new();
     assert!(here.fails(2, &["docter"]).contains("did you mean the command `doctor`?"));

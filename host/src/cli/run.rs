@@ -4,7 +4,7 @@ use super::{Format, Session, print, print_json, written::Written};
 use crate::{
     cli::Failure,
     data::{self, Prepared},
-    engine::{ImageCounts, Pipeline, estimate, together},
+    engine::{Estimate, ImageCounts, Pipeline, estimate, together},
     plan::{Plan, check_methods, complete},
     plugin::Lock,
     random::Streams,
@@ -17,6 +17,7 @@ use crate::{
 };
 use clap::{Args, ValueEnum};
 use guard_sdk::{Device, Error};
+use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -191,10 +192,11 @@ fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), 
     let prepared = data::prepare(&loaded.recipe.data);
     let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
     if arguments.dry_run {
+        let images = prepared.as_ref().ok().and_then(Prepared::image_counts);
         if !arguments.quiet {
-            tell_estimate(&plan, &session, prepared.as_ref().ok().and_then(Prepared::image_counts));
+            tell_estimate(&plan, &session, images);
         }
-        return dry_run(&mut session, &loaded, &plan);
+        return dry_run(&mut session, &loaded, &plan, images);
     }
     can_be_divided(&plan, task.typed.work)?;
     let device = Device::Cpu;
@@ -363,10 +365,15 @@ fn tell_estimate(plan: &Plan, session: &Session, images: ImageCounts) {
     }
 }
 
-fn dry_run(session: &mut Session, loaded: &Loaded, plan: &Plan) -> Result<(), Failure> {
-    if session.format == Format::Json {
-        return print_json(&serde_json::to_value(plan).map_err(Error::from)?);
-    }
+fn dry_run(session: &mut Session, loaded: &Loaded, plan: &Plan, images: ImageCounts) -> Result<(), Failure> {
     let variants = complete(loaded, &mut session.plugins)?;
+    if session.format == Format::Json {
+        let mut value = serde_json::to_value(plan).map_err(Error::from)?;
+        value["origins"] = variants.iter().map(|variant| Value::Object(variant.origins())).collect();
+        // As without JSON: a run that cannot be estimated is no error.
+        let estimates = estimate(plan, &session.plugins, images).unwrap_or_default();
+        value["estimates"] = estimates.iter().map(Estimate::json).collect();
+        return print_json(&value);
+    }
     print(&plan.text(&variants)?)
 }

@@ -22,6 +22,7 @@ use crate::{
 };
 use guard_sdk::{Result, manifest::Kind, objective::Networks};
 use indicatif::HumanBytes;
+use serde_json::{Map, Value, json};
 use std::time::Duration;
 
 /// What one variant will take.
@@ -203,6 +204,17 @@ impl Estimate {
     /// Seconds of all stages.
     pub fn seconds(&self) -> f64 {
         self.stages.iter().map(|(_, seconds)| seconds).sum()
+    }
+
+    /// For programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "seconds": self.seconds(),
+            "stages": self.stages.iter().map(|(name, seconds)| ((*name).to_owned(), json!(seconds))).collect::<Map<_, _>>(),
+            "memory_bytes": self.memory,
+            "disk_bytes": self.disk,
+            "left_out": self.left_out,
+        })
     }
 
     /// In a line: `about 12 min (train 3 min, students 9 min), ...`.

@@ -6,7 +6,7 @@ use crate::{
     recipe::{Document, Loaded, Variant, annotated, child},
 };
 use guard_sdk::{Error, Result};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// A variant's recipe with all defaults, those of its methods' options included.
 #[derive(Debug, Clone)]
@@ -61,6 +61,28 @@ impl Complete {
         match self.filled.iter().find(|(filled, _)| below(filled)) {
             Some((_, method)) => format!("default of {method}"),
             None => self.document.comes_from(pointer),
+        }
+    }
+
+    /// Where each value comes from, by its pointer.
+    pub fn origins(&self) -> Map<String, Value> {
+        let mut origins = Map::new();
+        self.collect("", &self.recipe, &mut origins);
+        origins
+    }
+
+    fn collect(&self, pointer: &str, value: &Value, origins: &mut Map<String, Value>) {
+        match value {
+            Value::Object(table) => {
+                table.iter().for_each(|(key, value)| self.collect(&child(pointer, key), value, origins));
+            }
+            Value::Array(values) if values.iter().any(Value::is_object) => {
+                let values = values.iter().enumerate();
+                values.for_each(|(index, value)| self.collect(&child(pointer, &index.to_string()), value, origins));
+            }
+            _ => {
+                origins.insert(pointer.to_owned(), self.comes_from(pointer).into());
+            }
         }
     }
 
