@@ -10,6 +10,7 @@ mod evaluate;
 mod experts;
 mod failure;
 mod lock;
+mod metrics;
 mod network;
 mod plugin;
 mod reference;
@@ -111,6 +112,8 @@ enum Command {
     /// Look at expert trajectories.
     #[command(subcommand)]
     Experts(experts::ExpertsCommand),
+    /// Print a run's numbers as CSV: variant, stage, iteration, metric, value.
+    Metrics(metrics::MetricsArguments),
     /// Look at what recipes may hold.
     #[command(subcommand)]
     Recipe(reference::RecipeCommand),
@@ -231,6 +234,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Plugin(PluginCommand::CheckChild(arguments))) => check::child(&arguments),
         Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
         Some(Command::Experts(command)) => experts::experts(session.format, &command),
+        Some(Command::Metrics(arguments)) => metrics::metrics(session.format, &arguments),
         Some(Command::Recipe(command)) => reference::recipe(&command),
         Some(Command::Completions(arguments)) => complete::completions(&arguments),
         Some(Command::Doctor(requests)) => {
@@ -256,8 +260,19 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 10] =
-    ["run", "evaluate", "attack", "data", "plugin", "network", "experts", "recipe", "completions", "doctor"];
+const COMMANDS: [&str; 11] = [
+    "run",
+    "evaluate",
+    "attack",
+    "data",
+    "plugin",
+    "network",
+    "experts",
+    "metrics",
+    "recipe",
+    "completions",
+    "doctor",
+];
 
 /// A recipe that is not there: maybe a slip in a command's name.
 fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {

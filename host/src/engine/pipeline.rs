@@ -243,7 +243,10 @@ impl VariantRun<'_> {
             Ok(files.into_iter().map(|file| Path::new("distilled").join(file)).collect())
         };
         let load = || Distilled::read(&folder, self.pipeline.device);
-        self.outcome("distill", &self.keys().distilled(), make, load)
+        let set = self.outcome("distill", &self.keys().distilled(), make, load)?;
+        let (journal, variant) = (self.pipeline.journal, &self.variant.name);
+        journal.picture(variant, "distill/contact-sheet", &folder.join("contact-sheet.png"))?;
+        Ok(set)
     }
 
     fn synthesise(
@@ -469,7 +472,14 @@ impl VariantRun<'_> {
             Ok(files.map(|file| Path::new("evaluations").join(file)).to_vec())
         };
         let load = || Evaluation::read(&folder, file);
-        self.outcome(&stage, &self.keys().evaluation(key, file), make, load)
+        let evaluation = self.outcome(&stage, &self.keys().evaluation(key, file), make, load)?;
+        let perturbations: Vec<(String, Vec<f32>)> = evaluation
+            .perturbations()
+            .into_iter()
+            .map(|(name, sizes)| (format!("{stage}/{name}"), sizes))
+            .collect();
+        self.pipeline.journal.histograms(&self.variant.name, &perturbations)?;
+        Ok(evaluation)
     }
 
     /// Saves a trained network, or the last good one of a failed training; tells the file.

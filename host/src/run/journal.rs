@@ -1,9 +1,15 @@
 //! `metrics.jsonl`: the source of truth of a run's numbers.
 
-use super::{atomic::write_text, interruption::Interruption, stage::StageLog};
+use super::{
+    atomic::write_text,
+    interruption::Interruption,
+    read::read_text,
+    stage::StageLog,
+    tensorboard::{Board, histogram, picture},
+};
 use guard_sdk::{Error, Result};
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use std::{
     cell::RefCell,
     collections::HashSet,
@@ -11,6 +17,54 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
 };
+
+/// The file in the run directory.
+const METRICS: &str = "metrics.jsonl";
+
+/// A line: the numbers of one iteration of a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
+    /// The variant.
+    pub variant: String,
+    /// The stage.
+    pub stage: String,
+    /// The iteration.
+    pub iteration: u64,
+    /// Numbers by name; null where one was not finite.
+    pub metrics: Map<String, Value>,
+}
+
+impl Line {
+    /// None if the line is not whole.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    fn is_of(&self, variant: &str, stage: &str) -> bool {
+        (self.variant.as_str(), self.stage.as_str()) == (variant, stage)
+    }
+}
+
+/// The lines that a run has written so far. A last one that is not finished is passed over: the run may be at work.
+///
+/// # Errors
+/// Code `no-run` if no run has written any there; code `file` if they cannot be read, or one of them is damaged.
+pub fn read_metrics(run: &Path) -> Result<Vec<Line>> {
+    let path = run.join(METRICS);
+    if !path.is_file() {
+        let message = format!("`{}` holds no numbers of a run: it has no `{METRICS}`", run.display());
+        return Err(Error::with_code("no-run", message).help("give the folder of a run, e.g. `runs/latest`"));
+    }
+    let text = read_text(&path)?;
+    let finished = text.rfind('\n').map_or("", |end| &text[..end]);
+    let line = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            let place = format!("line {} of `{}` is damaged: {error}", number + 1, path.display());
+            Error::with_code("file", place).help("resuming the run drops it")
+        })
+    };
+    finished.lines().enumerate().map(line).collect()
+}
 
 /// How a run shows its progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +90,8 @@ struct Metrics {
     file: File,
     /// Variant and stage of the lines that were there when it was opened.
     earlier: HashSet<(String, String)>,
+    /// Copies for TensorBoard.
+    board: Board,
 }
 
 impl Journal {
@@ -45,17 +101,18 @@ impl Journal {
     /// # Errors
     /// If the file system refuses.
     pub fn open(run: &Path, display: Display) -> Result<Self> {
-        let path = run.join("metrics.jsonl");
+        let path = run.join(METRICS);
         let text = match fs::read_to_string(&path) {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             text => text.map_err(|error| refused(&path, &error))?,
         };
-        let whole: String = text.split_inclusive('\n').filter(|line| place(line).is_some()).collect();
+        let whole: String = text.split_inclusive('\n').filter(|line| Line::read(line).is_some()).collect();
         if whole.len() != text.len() {
             write_text(&path, &whole)?;
         }
-        let earlier = whole.lines().filter_map(place).map(|place| (place.variant, place.stage)).collect();
-        let metrics = Metrics { file: appended(&path)?, path, earlier };
+        let earlier = whole.lines().filter_map(Line::read).map(|line| (line.variant, line.stage)).collect();
+        let board = Board::new(run, &path);
+        let metrics = Metrics { file: appended(&path)?, path, earlier, board };
         Ok(Self { file: Some(RefCell::new(metrics)), display, interruption: Interruption::default() })
     }
 
@@ -80,18 +137,16 @@ impl Journal {
     /// If the file system refuses.
     pub(super) fn begin(&self, variant: &str, stage: &str, from: u64) -> Result<()> {
         let Some(metrics) = &self.file else { return Ok(()) };
-        let Metrics { path, file, earlier } = &mut *metrics.borrow_mut();
+        let Metrics { path, file, earlier, board } = &mut *metrics.borrow_mut();
         if earlier.remove(&(variant.to_string(), stage.to_string())) {
             let text = fs::read_to_string(&*path).map_err(|error| refused(path, &error))?;
             let dropped = |line: &str| {
-                place(line).is_some_and(|place| {
-                    (place.variant.as_str(), place.stage.as_str()) == (variant, stage)
-                        && place.iteration >= from
-                })
+                Line::read(line).is_some_and(|line| line.is_of(variant, stage) && line.iteration >= from)
             };
             let kept = text.split_inclusive('\n').filter(|line| !dropped(line));
             write_text(path, &kept.collect::<String>())?;
             *file = appended(path)?;
+            board.dropped(variant);
         }
         Ok(())
     }
@@ -120,26 +175,43 @@ impl Journal {
         }
     }
 
-    /// Writes a line.
-    pub(super) fn write(&self, line: &Value) -> Result<()> {
+    /// Shows a PNG in TensorBoard.
+    ///
+    /// # Errors
+    /// If it cannot be read, or the file system refuses.
+    pub fn picture(&self, variant: &str, tag: &str, path: &Path) -> Result<()> {
         let Some(metrics) = &self.file else { return Ok(()) };
-        let Metrics { path, file, .. } = &mut *metrics.borrow_mut();
-        // In one write: a killed run leaves whole lines.
-        file.write_all(format!("{line}\n").as_bytes()).map_err(|error| refused(path, &error))
+        match picture(tag, path)? {
+            Some(value) => metrics.borrow_mut().board.show(variant, vec![value]),
+            None => {
+                self.warn(&format!(
+                    "`{}` is too large for TensorBoard, which goes without it",
+                    path.display()
+                ));
+                Ok(())
+            }
+        }
     }
-}
 
-/// What a line is of.
-#[derive(Deserialize)]
-struct Place {
-    variant: String,
-    stage: String,
-    iteration: u64,
-}
+    /// Shows in TensorBoard how numbers are distributed, by tag.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn histograms(&self, variant: &str, numbers: &[(String, Vec<f32>)]) -> Result<()> {
+        let Some(metrics) = &self.file else { return Ok(()) };
+        let values = numbers.iter().filter_map(|(tag, numbers)| histogram(tag, numbers)).collect();
+        metrics.borrow_mut().board.show(variant, values)
+    }
 
-/// None if the line is not whole.
-fn place(line: &str) -> Option<Place> {
-    serde_json::from_str(line).ok()
+    /// Writes a line.
+    pub(super) fn write(&self, line: &Line) -> Result<()> {
+        let Some(metrics) = &self.file else { return Ok(()) };
+        let Metrics { path, file, board, .. } = &mut *metrics.borrow_mut();
+        let text = serde_json::to_string(line)? + "\n";
+        // In one write: a killed run leaves whole lines.
+        file.write_all(text.as_bytes()).map_err(|error| refused(path, &error))?;
+        board.line(line)
+    }
 }
 
 fn appended(path: &Path) -> Result<File> {
@@ -154,8 +226,12 @@ fn refused(path: &Path, error: &std::io::Error) -> Error {
 mod tests {
     use super::*;
 
-    fn line(stage: &str, iteration: u64) -> Value {
-        serde_json::json!({ "variant": "a", "stage": stage, "iteration": iteration, "metrics": {} })
+    fn line(stage: &str, iteration: u64) -> Line {
+        Line { variant: "a".into(), stage: stage.into(), iteration, metrics: Map::new() }
+    }
+
+    fn text(line: &Line) -> String {
+        serde_json::to_string(line).unwrap() + "\n"
     }
 
     #[test]
@@ -173,7 +249,7 @@ mod tests {
         journal.write(&line("distill", 0)).unwrap();
         // Its own lines stay.
         journal.begin("a", "distill", 0).unwrap();
-        let expected = format!("{}\n{}\n", line("train", 0), line("distill", 0));
+        let expected = text(&line("train", 0)) + &text(&line("distill", 0));
         assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     }
 
@@ -185,7 +261,20 @@ mod tests {
         let journal = Journal::open(run.path(), Display::Quiet).unwrap();
         journal.begin("a", "train", 2).unwrap();
         journal.write(&line("train", 2)).unwrap();
-        let expected: String = (0..3).map(|iteration| format!("{}\n", line("train", iteration))).collect();
+        let expected: String = (0..3).map(|iteration| text(&line("train", iteration))).collect();
         assert_eq!(fs::read_to_string(run.path().join("metrics.jsonl")).unwrap(), expected);
+    }
+
+    #[test]
+    fn lines_are_read_while_a_run_is_at_work_and_a_damaged_one_is_named() {
+        let run = tempfile::tempdir().unwrap();
+        assert_eq!(read_metrics(run.path()).unwrap_err().code, "no-run");
+        let path = run.path().join(METRICS);
+        let whole = text(&line("train", 0)) + &text(&line("train", 1));
+        fs::write(&path, format!("{whole}{{\"variant\": \"a\"")).unwrap();
+        assert_eq!(read_metrics(run.path()).unwrap(), [line("train", 0), line("train", 1)]);
+        fs::write(&path, format!("{whole}nonsense\n")).unwrap();
+        let error = read_metrics(run.path()).unwrap_err();
+        assert!(error.message.starts_with("line 3 of"), "{error}");
     }
 }

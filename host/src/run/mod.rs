@@ -11,13 +11,14 @@ mod read;
 mod soft_labels;
 mod stage;
 mod stages;
+pub mod tensorboard;
 
 pub use atomic::{write_atomically, write_text};
 pub use checkpoints::{CHECKPOINT, Checkpoint};
 pub use directory::{Begun, RunDirectory, Typed};
 pub use distilled::{Distilled, DistilledManifest, write_distilled};
 pub use interruption::{CANCELLED, Interruption};
-pub use journal::{Display, Journal};
+pub use journal::{Display, Journal, Line, read_metrics};
 pub use png::{sheet, write_png};
 pub use read::{read_json, unreadable};
 pub use soft_labels::{LabelCode, LabelPlan, SoftLabels, SoftLabelsWriter};
