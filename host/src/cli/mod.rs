@@ -5,6 +5,7 @@ mod author;
 mod check;
 mod complete;
 mod data;
+mod distilled;
 mod doctor;
 mod evaluate;
 mod experts;
@@ -112,6 +113,9 @@ enum Command {
     /// Look at expert trajectories.
     #[command(subcommand)]
     Experts(experts::ExpertsCommand),
+    /// Look at distilled sets, take those of others in, hand ours out.
+    #[command(subcommand)]
+    Distilled(distilled::DistilledCommand),
     /// Print a run's numbers as CSV: variant, stage, iteration, metric, value.
     Metrics(metrics::MetricsArguments),
     /// Look at what recipes may hold.
@@ -234,6 +238,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Plugin(PluginCommand::CheckChild(arguments))) => check::child(&arguments),
         Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
         Some(Command::Experts(command)) => experts::experts(session.format, &command),
+        Some(Command::Distilled(command)) => distilled::distilled(session.format, &command),
         Some(Command::Metrics(arguments)) => metrics::metrics(session.format, &arguments),
         Some(Command::Recipe(command)) => reference::recipe(&command),
         Some(Command::Completions(arguments)) => complete::completions(&arguments),
@@ -260,7 +265,7 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 11] = [
+const COMMANDS: [&str; 12] = [
     "run",
     "evaluate",
     "attack",
@@ -268,6 +273,7 @@ const COMMANDS: [&str; 11] = [
     "plugin",
     "network",
     "experts",
+    "distilled",
     "metrics",
     "recipe",
     "completions",

@@ -4,7 +4,7 @@ mod state;
 
 use self::state::{Done, Methods};
 use super::{
-    first_images::first_images,
+    first_images::{first_images, given_set},
     lab::{HostLab, Room},
     optimizer::OptimizerState,
     soft_labels::SoftLabels,
@@ -322,6 +322,9 @@ impl Distiller<'_> {
     ) -> Result<SyntheticSet, Box<Stopped>> {
         let Room { info, needs, spec, .. } = self.room;
         let (classes, per_class) = (info.classes as u64, info.images_per_class as u64);
+        if needs.given_set {
+            return Ok(given_set(self.room, &self.start, context)?);
+        }
         let own =
             objective.initialise(context, &Lab::lend(&HostLab { room: self.room, context: *context }))?;
         if let Some(own) = own.as_ref().filter(|_| self.iterations == 0) {

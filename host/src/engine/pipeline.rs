@@ -11,21 +11,18 @@ use super::{
 use crate::{
     data::{DataInfo, Dataset},
     network::Model,
-    plan::{Plan, PluginLock, StudentPlan, VariantPlan},
+    plan::{Plan, StudentPlan, VariantPlan},
     plugin::{Context, NoNetworks, Plugins, Recorder},
     random::Streams,
     recipe::{Distill, EvaluationSplit, Labels, RegularizerUse, Student, TEACHER, Training},
     run::{
-        CANCELLED, Distilled, DistilledManifest, Journal, LabelPlan, RunDirectory, SoftLabels, Stage,
-        StageLog, Stages, write_atomically, write_distilled,
+        CANCELLED, Distilled, DistilledManifest, Journal, LEARNED_RATE, LabelPlan, Origin, RunDirectory,
+        SoftLabels, Stage, StageLog, Stages, counts, write_atomically, write_distilled,
     },
 };
 use guard_sdk::{Device, Error, Level, Result, Tensor, lab::LabInfo, objective::Networks};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-/// The learnable that students take their learning rate from.
-const LEARNED_RATE: &str = "learning-rate";
 
 /// What a student's files are called, without extension.
 fn file_name(network: Option<&str>, number: u64) -> String {
@@ -353,30 +350,32 @@ impl VariantRun<'_> {
     ) -> Result<Vec<PathBuf>> {
         let Plan { data, seed, plugins, .. } = self.pipeline.plan;
         let relabel = &self.variant.recipe.relabel;
-        let plugins: &[PluginLock] = plugins;
         let labels = match (relabel.labels, &set.soft_labels) {
             (Labels::Hard, Some(_)) => "learned".to_string(),
             (labels, _) => serde_json::to_value(labels)?.as_str().unwrap_or_default().to_string(),
         };
+        let most = counts(&set.labels, data.classes.len())?.into_iter().max();
         let manifest = DistilledManifest {
-            dataset: &data.name,
-            classes: &data.classes,
+            dataset: data.name.clone(),
+            classes: data.classes.clone(),
             image: data.image,
-            space: "pixels",
-            mean: &data.mean,
-            std: &data.std,
-            whitening: self.variant.network.whitening.as_ref(),
-            objective: &distill.objective,
-            images_per_class: distill.images_per_class,
+            space: "pixels".into(),
+            mean: data.mean.clone(),
+            std: data.std.clone(),
+            whitening: self.variant.network.whitening.clone(),
+            origin: Origin::Run {
+                objective: distill.objective.clone(),
+                temperature: relabel.temperature,
+                seed: *seed,
+                recipe_blake3: self.pipeline.recipe_blake3.clone(),
+                plugins: plugins.clone(),
+            },
+            images_per_class: most.unwrap_or_default(),
             labels,
-            temperature: relabel.temperature,
-            seed: *seed,
-            recipe_blake3: self.pipeline.recipe_blake3.clone(),
-            plugins,
-            learned: &set.learned,
+            learned: set.learned.clone(),
         };
         let labels = (set.soft_labels.as_ref(), logits);
-        write_distilled(folder, (&set.images, &set.labels), labels, data, &manifest)
+        write_distilled(folder, (&set.images, &set.labels), labels, &manifest)
     }
 
     /// What a student's stages are called.
@@ -428,7 +427,7 @@ impl VariantRun<'_> {
     /// The recipe's, with the learning rate that the objective learned, if it learned one.
     fn student_settings(&self, set: &Distilled) -> Student {
         let mut student = self.variant.recipe.student.clone();
-        let learned = set.learned.iter().find(|(name, _)| name == LEARNED_RATE);
+        let learned = set.manifest.learned.iter().find(|(name, _)| name == LEARNED_RATE);
         if let Some((_, rate)) = learned.filter(|_| student.learned_rate) {
             student.optimizer.set_learning_rate(*rate);
         }

@@ -3,13 +3,11 @@
 use super::{
     atomic::write_text,
     interruption::Interruption,
-    read::read_text,
+    metrics::{Line, METRICS},
     stage::StageLog,
     tensorboard::{Board, histogram, picture},
 };
 use guard_sdk::{Error, Result};
-use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use std::{
     cell::RefCell,
     collections::HashSet,
@@ -17,54 +15,6 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
 };
-
-/// The file in the run directory.
-const METRICS: &str = "metrics.jsonl";
-
-/// A line: the numbers of one iteration of a stage.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Line {
-    /// The variant.
-    pub variant: String,
-    /// The stage.
-    pub stage: String,
-    /// The iteration.
-    pub iteration: u64,
-    /// Numbers by name; null where one was not finite.
-    pub metrics: Map<String, Value>,
-}
-
-impl Line {
-    /// None if the line is not whole.
-    pub(super) fn read(text: &str) -> Option<Self> {
-        serde_json::from_str(text).ok()
-    }
-
-    fn is_of(&self, variant: &str, stage: &str) -> bool {
-        (self.variant.as_str(), self.stage.as_str()) == (variant, stage)
-    }
-}
-
-/// The lines that a run has written so far. A last one that is not finished is passed over: the run may be at work.
-///
-/// # Errors
-/// Code `no-run` if no run has written any there; code `file` if they cannot be read, or one of them is damaged.
-pub fn read_metrics(run: &Path) -> Result<Vec<Line>> {
-    let path = run.join(METRICS);
-    if !path.is_file() {
-        let message = format!("`{}` holds no numbers of a run: it has no `{METRICS}`", run.display());
-        return Err(Error::with_code("no-run", message).help("give the folder of a run, e.g. `runs/latest`"));
-    }
-    let text = read_text(&path)?;
-    let finished = text.rfind('\n').map_or("", |end| &text[..end]);
-    let line = |(number, line): (usize, &str)| {
-        serde_json::from_str(line).map_err(|error| {
-            let place = format!("line {} of `{}` is damaged: {error}", number + 1, path.display());
-            Error::with_code("file", place).help("resuming the run drops it")
-        })
-    };
-    finished.lines().enumerate().map(line).collect()
-}
 
 /// How a run shows its progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -225,6 +175,7 @@ fn refused(path: &Path, error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Map;
 
     fn line(stage: &str, iteration: u64) -> Line {
         Line { variant: "a".into(), stage: stage.into(), iteration, metrics: Map::new() }
@@ -263,18 +214,5 @@ mod tests {
         journal.write(&line("train", 2)).unwrap();
         let expected: String = (0..3).map(|iteration| text(&line("train", iteration))).collect();
         assert_eq!(fs::read_to_string(run.path().join("metrics.jsonl")).unwrap(), expected);
-    }
-
-    #[test]
-    fn lines_are_read_while_a_run_is_at_work_and_a_damaged_one_is_named() {
-        let run = tempfile::tempdir().unwrap();
-        assert_eq!(read_metrics(run.path()).unwrap_err().code, "no-run");
-        let path = run.path().join(METRICS);
-        let whole = text(&line("train", 0)) + &text(&line("train", 1));
-        fs::write(&path, format!("{whole}{{\"variant\": \"a\"")).unwrap();
-        assert_eq!(read_metrics(run.path()).unwrap(), [line("train", 0), line("train", 1)]);
-        fs::write(&path, format!("{whole}nonsense\n")).unwrap();
-        let error = read_metrics(run.path()).unwrap_err();
-        assert!(error.message.starts_with("line 3 of"), "{error}");
     }
 }

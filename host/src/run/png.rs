@@ -2,7 +2,7 @@
 
 use super::atomic::write_atomically;
 use guard_sdk::{Error, Result, Tensor};
-use image::{GrayImage, RgbImage};
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use std::path::Path;
 
 /// Images are enlarged, by a whole factor, to about so many pixels.
@@ -34,18 +34,30 @@ pub fn sheet(images: &Tensor, columns: i64) -> Result<Tensor> {
 /// # Errors
 /// If there are other channels, or the file system refuses.
 pub fn write_png(path: &Path, pixels: &Tensor) -> Result<()> {
+    let png = encode_png(pixels)?;
+    write_atomically(path, |temporary| {
+        std::fs::write(temporary, png).map_err(|error| Error::with_code("file", error.to_string()))
+    })
+}
+
+/// Bytes `[C,H,W]` (grey or RGB) as a lossless PNG.
+///
+/// # Errors
+/// If there are other channels.
+pub fn encode_png(pixels: &Tensor) -> Result<Vec<u8>> {
     let (channels, height, width) = pixels.size3()?;
     let (height, width) = (height as u32, width as u32);
     let bytes = Vec::<u8>::try_from(pixels.permute([1, 2, 0]).contiguous().reshape([-1]))?;
-    let wrong = || Error::new(format!("an image of {channels} channels cannot be a PNG"));
-    write_atomically(path, |temporary| {
-        let saved = match channels {
-            1 => GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?.save(temporary),
-            3 => RgbImage::from_raw(width, height, bytes).ok_or_else(wrong)?.save(temporary),
-            _ => return Err(wrong()),
-        };
-        saved.map_err(|error| Error::with_code("file", error.to_string()))
-    })
+    let colour = match channels {
+        1 => ExtendedColorType::L8,
+        3 => ExtendedColorType::Rgb8,
+        _ => return Err(Error::new(format!("an image of {channels} channels cannot be a PNG"))),
+    };
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(&bytes, width, height, colour)
+        .map_err(|error| Error::new(format!("a PNG cannot be made: {error}")))?;
+    Ok(png)
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 
 use super::{
     checkpoints::{Checkpoint, Checkpoints},
-    journal::{Display, Journal, Line},
+    journal::{Display, Journal},
+    metrics::Line,
 };
 use crate::plugin::Recorder;
 use guard_sdk::{Device, Error, Level, Result, State, Tensor};

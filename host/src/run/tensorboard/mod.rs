@@ -10,7 +10,7 @@ mod values;
 pub use event::{Content, Event, Histogram, Image, START, SessionLog, Summary, Value, What};
 pub use values::{histogram, picture};
 
-use super::{journal::Line, read::read_text};
+use super::{metrics::Line, read::read_text};
 use guard_sdk::{Error, Result};
 use prost::Message;
 use std::{
