@@ -9,6 +9,7 @@ pub mod check;
 pub mod cli;
 pub mod data;
 pub mod engine;
+pub mod exchange;
 pub mod network;
 pub mod plan;
 pub mod plugin;

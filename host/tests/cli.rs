@@ -318,7 +318,11 @@ fn doctor_judges_every_line_and_helps() {
     here.recipe("[data]\ndataset = \"digits\"\n");
     fs::write(here.path("lost.toml"), "[data]\ndataset = \"cifar10\"\nroot = \"nowhere\"\n").unwrap();
     let text = here.succeeds(&["doctor", "my.toml"]);
-    for line in ["ok    libtorch        2.11", "ok    threads ", "ok    data            digits: 1437 training and 360"] {
+    for line in [
+        "ok    libtorch        2.11",
+        "ok    threads ",
+        "ok    data            digits: 1437 training and 360",
+    ] {
         assert!(text.lines().any(|found| found.starts_with(line)), "no `{line}` in {text}");
     }
     let output = here.run(&["doctor", "my.toml", "lost.toml", "--format", "json"]);

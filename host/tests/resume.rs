@@ -2,7 +2,7 @@
 
 mod here;
 
-use here::{Here, quick, stderr};
+use here::{Here, events::told, quick, stderr};
 use std::{
     collections::BTreeMap,
     fs,
@@ -11,11 +11,11 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-/// The files of a run by name, without what tells how long something took.
+/// The files of a run by name, without what tells how long something took, or when.
 fn files(run: &Path) -> BTreeMap<String, Vec<u8>> {
     let timed = |name: &str| name.contains("evaluations/") && name.ends_with(".json");
     walk(run)
-        .filter(|name| !(timed(name) || name.starts_with("stages/")))
+        .filter(|name| !(timed(name) || name.starts_with("stages/") || name.starts_with("tensorboard/")))
         .filter(|name| !["legacy.json", "report.html"].contains(&name.as_str()))
         .map(|name| (name.clone(), fs::read(run.join(&name)).unwrap()))
         .collect()
@@ -144,6 +144,11 @@ fn same_files(whole: &Path, other: &Path) {
     assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
     for (name, bytes) in &expected {
         assert!(found[name] == *bytes, "{name} differs");
+    }
+    for variant in fs::read_dir(whole.join("tensorboard")).unwrap() {
+        let variant = variant.unwrap().file_name();
+        let told = |run: &Path| told(&run.join("tensorboard").join(&variant));
+        assert!(told(whole) == told(other), "TensorBoard is told something else of {variant:?}");
     }
 }
 

@@ -8,6 +8,7 @@
 //! |---|---|---|---|
 //! | SRe2L | teacher with BatchNorm, normalised space, images from noise, one image of each class at a time | cross-entropy + r · distance of BatchNorm statistics on augmented images: a loss | – |
 //! | CDA | the same | the same, the crop's smallest scale follows `step.iteration / step.iterations` | – |
+//! | a set that is there already | `given_set` | not called | – |
 //! | RDED | teacher, real images, 0 iterations | not called; `initialise` crops, scores and stitches | – |
 //! | DC | fresh networks, real images, all classes together | for each class: real gradient of `lab.training_loss` (detached), synthetic one with graph, distance, `grad` to the images at once, so that memory holds one class: gradients | trains its network on the synthetic set, draws a new one after the outer loop |
 //! | DSA | the same | DC with one augmentation, drawn from `step`, for both sides | as DC |
@@ -157,6 +158,9 @@ pub struct Needs {
     pub batch_norm_layers: Vec<String>,
     /// Whether real images are used.
     pub real_images: bool,
+    /// Whether the recipe must name a set (`distill.start`) that students get as it is, all of it, with the labels and the
+    /// learning rate that were learned with it. Nothing is optimised, and no image made.
+    pub given_set: bool,
     /// The space in which images are optimised, and clamped to the valid pixel range after each step.
     pub space: Space,
     /// Which images are optimised together.
@@ -189,6 +193,7 @@ impl Default for Needs {
             batch_norm: false,
             batch_norm_layers: Vec::new(),
             real_images: false,
+            given_set: false,
             space: Space::Pixels,
             together: Together::All,
             classes_together: 0,

@@ -5,12 +5,14 @@ mod author;
 mod check;
 mod complete;
 mod data;
+mod distilled;
 mod doctor;
 mod evaluate;
 mod experts;
 mod failure;
 mod lock;
 mod man;
+mod metrics;
 mod network;
 mod plugin;
 mod recipe;
@@ -125,6 +127,11 @@ enum Command {
     /// Look at expert trajectories.
     #[command(subcommand)]
     Experts(experts::ExpertsCommand),
+    /// Look at distilled sets, take those of others in, hand ours out.
+    #[command(subcommand)]
+    Distilled(distilled::DistilledCommand),
+    /// Print a run's numbers as CSV: variant, stage, iteration, metric, value.
+    Metrics(metrics::MetricsArguments),
     /// Look at recipes.
     Recipe {
         #[command(subcommand)]
@@ -256,6 +263,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         Some(Command::Plugin(PluginCommand::CheckChild(arguments))) => check::child(&arguments),
         Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
         Some(Command::Experts(command)) => experts::experts(session.format, &command),
+        Some(Command::Distilled(command)) => distilled::distilled(session.format, &command),
+        Some(Command::Metrics(arguments)) => metrics::metrics(session.format, &arguments),
         Some(Command::Recipe { command, requests }) => {
             session.requests.extend(requests.plugins);
             recipe::recipe(session, &command)
@@ -285,7 +294,7 @@ fn print_json(value: &serde_json::Value) -> Result<(), Failure> {
 }
 
 /// The names of the commands, for a recipe that looks like one.
-const COMMANDS: [&str; 14] = [
+const COMMANDS: [&str; 16] = [
     "run",
     "sweep",
     "merge",
@@ -296,6 +305,8 @@ const COMMANDS: [&str; 14] = [
     "plugin",
     "network",
     "experts",
+    "distilled",
+    "metrics",
     "recipe",
     "completions",
     "man",

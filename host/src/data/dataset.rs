@@ -88,7 +88,7 @@ pub fn prepare(data: &recipe::Data) -> Result<Prepared> {
             }
         },
     };
-    let (mean, std) = constants(data, known, image[0])?;
+    let (mean, std) = constants(data, image[0])?;
     let info = DataInfo { name: known.name.to_string(), classes, image, mean, std };
     Ok(Prepared { data: data.clone(), known, info, source })
 }
@@ -107,8 +107,13 @@ fn limits(_: &recipe::Data) -> Limits {
     Limits::default()
 }
 
-/// Mean and standard deviation, unless they are to be computed.
-fn constants(data: &recipe::Data, known: &Known, channels: i64) -> Result<(Vec<f64>, Vec<f64>)> {
+/// Mean and standard deviation of each channel, as far as `[data]` and its set's name tell them; empty if they are to be
+/// computed.
+///
+/// # Errors
+/// If there is no such set, or it has no such constants; `option_path` points into `[data]`.
+pub fn constants(data: &recipe::Data, channels: i64) -> Result<(Vec<f64>, Vec<f64>)> {
+    let known = readers::known(&data.dataset).map_err(|error| at("/dataset", error))?;
     if let (Some(mean), Some(std)) = (&data.mean, &data.std) {
         if mean.len() as i64 != channels {
             return Err(Error::option(

@@ -8,10 +8,13 @@
 //! libjpeg-turbo's. Its pixels differ from Pillow's by .011 levels of 255 on average and 3 at most on 900 photos
 //! (Caltech-101, short side 160), by .066 and 5 on 180 of them at short side 375, half 4:2:0 and half 4:4:4.
 
-use super::source::{Limits, damaged};
+use super::{
+    archive::read_file,
+    source::{Limits, damaged},
+};
 use guard_sdk::{Error, Result};
 use image::{DynamicImage, ImageDecoder, ImageFormat, ImageReader};
-use std::io::Cursor;
+use std::{io::Cursor, path::Path};
 use zune_core::{bytestream::ZCursor, colorspace::ColorSpace, options::DecoderOptions};
 use zune_jpeg::JpegDecoder;
 
@@ -44,6 +47,14 @@ pub fn decode(bytes: &[u8], name: &str, limits: &Limits) -> Result<Picture> {
     reader.limits(allocations(limits));
     let rgb = rgb(reader.decode().map_err(|error| undecodable(name, error))?);
     Ok(Picture { width, height, rgb })
+}
+
+/// Decodes the image in a file.
+///
+/// # Errors
+/// As [`decode`], and if the file cannot be read.
+pub fn decode_file(path: &Path, limits: &Limits) -> Result<Picture> {
+    decode(&read_file(path, limits)?, &path.display().to_string(), limits)
 }
 
 /// Width and height, from the header alone.

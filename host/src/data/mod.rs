@@ -28,7 +28,7 @@ mod subset;
 mod view;
 
 pub use augment::augment;
-pub use dataset::{DataInfo, Dataset, Prepared, prepare};
+pub use dataset::{DataInfo, Dataset, Prepared, constants, prepare};
 pub use loader::Batches;
 pub use readers::DATASETS;
 pub use source::{OnError, Skipped};

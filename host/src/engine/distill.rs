@@ -7,7 +7,7 @@ pub use part::Part;
 
 use self::state::{Done, Methods};
 use super::{
-    first_images::first_images,
+    first_images::{first_images, given_set},
     lab::{HostLab, Room},
     optimizer::OptimizerState,
     soft_labels::SoftLabels,
@@ -324,6 +324,9 @@ impl Distiller<'_> {
         regularizers: &mut [WeightedRegularizer],
     ) -> Result<SyntheticSet, Box<Stopped>> {
         let Room { needs, spec, .. } = self.room;
+        if needs.given_set {
+            return Ok(given_set(self.room, &self.start, context)?);
+        }
         let own = self.own(context, objective)?;
         if let Some(own) = own.as_ref().filter(|_| self.iterations == 0) {
             let group = ImageGroup::new(spec, needs, &self.optimizer, &own.images, &own.labels, Vec::new());

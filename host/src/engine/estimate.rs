@@ -121,12 +121,13 @@ impl Variant<'_> {
         }
         if let (Some(distill), Some(distillation)) = (&recipe.distill, distillation) {
             let classes = self.plan.data.classes.len();
-            let count = (classes * distill.images_per_class) as u64;
+            let given = distillation.given.as_ref().and_then(|given| given.images);
+            let count = given.unwrap_or((classes * distill.images_per_class) as u64);
             let pixels = self.plan.data.image.iter().product::<i64>() as u64;
             // float32 beside PNGs, which noise does not make smaller.
             found.disk += count * (5 * pixels + 8) + 4 * teacher.whitening;
             if distillation.iterations == 0 || distillation.needs.networks != Networks::Teacher {
-                if distill.objective != "random" {
+                if distill.objective != "random" && !distillation.needs.given_set {
                     found.left_out.push(format!("objective `{}`", distill.objective));
                 }
             } else {

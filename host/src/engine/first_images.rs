@@ -1,9 +1,19 @@
 //! What synthetic images start from: noise, real images of their class, or a set that is there already.
 
-use super::lab::{HostLab, Room};
-use crate::{network::weights::read_tensors, plugin::Context, random::Streams, recipe::FirstImages};
+use super::{
+    distill::SyntheticSet,
+    lab::{HostLab, Room},
+};
+use crate::{
+    network::{NetworkSpec, weights::read_tensors},
+    plugin::Context,
+    random::Streams,
+    recipe::FirstImages,
+    run::{Distilled, DistilledManifest},
+};
 use guard_sdk::{
-    Error, Kind, Result, Space, Tensor, network::channel_values, objective::Start, services::Distribution,
+    Error, Kind, Level, Result, Space, Tensor, network::channel_values, objective::Start,
+    services::Distribution,
 };
 use std::path::Path;
 
@@ -56,6 +66,40 @@ pub(super) fn first_images(
             ((pixels - mean) / std, labels)
         }
     })
+}
+
+/// A set that is there already, all of it, with what was learned besides its images.
+///
+/// # Errors
+/// If it is no longer there: the plan has seen that it fits.
+pub(super) fn given_set(room: &Room, start: &FirstImages, context: &Context) -> Result<SyntheticSet> {
+    let FirstImages::Given(folder) = start else {
+        return Err(Error::new("the plan names no set that is given"));
+    };
+    let set = Distilled::read(folder, context.device)?;
+    for difference in differences(&set.manifest, room.spec) {
+        context.recorder.log(Level::Warning, &difference);
+    }
+    let Distilled { images, labels, soft_labels, manifest, .. } = set;
+    Ok(SyntheticSet { images, labels, soft_labels, loss: 0.0, learned: manifest.learned })
+}
+
+/// In what the networks of a run see images otherwise than those that a set was made for.
+fn differences(set: &DistilledManifest, spec: &NetworkSpec) -> Vec<String> {
+    let mut differences = Vec::new();
+    if !set.mean.is_empty() && (&set.mean, &set.std) != (&spec.mean, &spec.std) {
+        differences.push(format!(
+            "the set was made for networks that normalise by mean {:?} and std {:?}; this recipe's have {:?} and {:?}",
+            set.mean, set.std, spec.mean, spec.std
+        ));
+    }
+    if set.whitening.is_some() != spec.whitening.is_some() {
+        let (its, ours) = if set.whitening.is_some() { ("", "do not") } else { ("do not ", "do") };
+        differences.push(format!(
+            "the set was made for networks that {its}whiten images (`data.zca`); this recipe's {ours}"
+        ));
+    }
+    differences
 }
 
 /// The images of a distilled set, pixels in [0,1]: the first so many of each class.

@@ -11,13 +11,13 @@ use super::{
 use crate::{
     data::{DataInfo, Dataset},
     network::Model,
-    plan::{Plan, PluginLock, StudentPlan, VariantPlan},
+    plan::{Plan, StudentPlan, VariantPlan},
     plugin::{Context, Hosted, NoNetworks, Plugins, Recorder},
     random::Streams,
     recipe::{Distill, Labels, RegularizerUse, Student, TEACHER, Training},
     run::{
-        CANCELLED, Distilled, DistilledManifest, Journal, LabelPlan, RunDirectory, Shard, SoftLabels, Stage,
-        StageLog, Stages, Work, write_atomically, write_distilled,
+        CANCELLED, Distilled, DistilledManifest, Journal, LEARNED_RATE, LabelPlan, Origin, RunDirectory,
+        Shard, SoftLabels, Stage, StageLog, Stages, Work, counts, write_atomically, write_distilled,
     },
 };
 use guard_sdk::{
@@ -25,9 +25,6 @@ use guard_sdk::{
 };
 use serde_json::Value;
 use std::path::{Path, PathBuf};
-
-/// The learnable that students take their learning rate from.
-const LEARNED_RATE: &str = "learning-rate";
 
 /// Everything a run takes.
 pub struct Pipeline<'a> {
@@ -257,7 +254,10 @@ impl VariantRun<'_> {
             Ok(files.into_iter().map(|file| Path::new("distilled").join(file)).collect())
         };
         let load = || Distilled::read(&folder, self.pipeline.device);
-        self.outcome("distill", &self.keys().distilled(), make, load)
+        let set = self.outcome("distill", &self.keys().distilled(), make, load)?;
+        let (journal, variant) = (self.pipeline.journal, &self.variant.name);
+        journal.picture(variant, "distill/contact-sheet", &folder.join("contact-sheet.png"))?;
+        Ok(set)
     }
 
     /// A part of the synthetic set, in files of its own.
@@ -398,30 +398,32 @@ impl VariantRun<'_> {
     ) -> Result<Vec<PathBuf>> {
         let Plan { data, seed, plugins, .. } = self.pipeline.plan;
         let relabel = &self.variant.recipe.relabel;
-        let plugins: &[PluginLock] = plugins;
         let labels = match (relabel.labels, &set.soft_labels) {
             (Labels::Hard, Some(_)) => "learned".to_string(),
             (labels, _) => serde_json::to_value(labels)?.as_str().unwrap_or_default().to_string(),
         };
+        let most = counts(&set.labels, data.classes.len())?.into_iter().max();
         let manifest = DistilledManifest {
-            dataset: &data.name,
-            classes: &data.classes,
+            dataset: data.name.clone(),
+            classes: data.classes.clone(),
             image: data.image,
-            space: "pixels",
-            mean: &data.mean,
-            std: &data.std,
-            whitening: self.variant.network.whitening.as_ref(),
-            objective: &distill.objective,
-            images_per_class: distill.images_per_class,
+            space: "pixels".into(),
+            mean: data.mean.clone(),
+            std: data.std.clone(),
+            whitening: self.variant.network.whitening.clone(),
+            origin: Origin::Run {
+                objective: distill.objective.clone(),
+                temperature: relabel.temperature,
+                seed: *seed,
+                recipe_blake3: self.pipeline.recipe_blake3.clone(),
+                plugins: plugins.clone(),
+            },
+            images_per_class: most.unwrap_or_default(),
             labels,
-            temperature: relabel.temperature,
-            seed: *seed,
-            recipe_blake3: self.pipeline.recipe_blake3.clone(),
-            plugins,
-            learned: &set.learned,
+            learned: set.learned.clone(),
         };
         let labels = (set.soft_labels.as_ref(), logits);
-        write_distilled(folder, (&set.images, &set.labels), labels, data, &manifest)
+        write_distilled(folder, (&set.images, &set.labels), labels, &manifest)
     }
 
     /// What a student's stages are called.
@@ -473,7 +475,7 @@ impl VariantRun<'_> {
     /// The recipe's, with the learning rate that the objective learned, if it learned one.
     fn student_settings(&self, set: &Distilled) -> Student {
         let mut student = self.variant.recipe.student.clone();
-        let learned = set.learned.iter().find(|(name, _)| name == LEARNED_RATE);
+        let learned = set.manifest.learned.iter().find(|(name, _)| name == LEARNED_RATE);
         if let Some((_, rate)) = learned.filter(|_| student.learned_rate) {
             student.optimizer.set_learning_rate(*rate);
         }
@@ -519,7 +521,14 @@ impl VariantRun<'_> {
             Ok(files.into_iter().map(|file| Path::new(EVALUATIONS).join(file)).collect())
         };
         let load = || Evaluation::read(&folder, file);
-        self.outcome(&stage, &self.keys().evaluation(key, file), make, load)
+        let evaluation = self.outcome(&stage, &self.keys().evaluation(key, file), make, load)?;
+        let perturbations: Vec<(String, Vec<f32>)> = evaluation
+            .perturbations()
+            .into_iter()
+            .map(|(name, sizes)| (format!("{stage}/{name}"), sizes))
+            .collect();
+        self.pipeline.journal.histograms(&self.variant.name, &perturbations)?;
+        Ok(evaluation)
     }
 
     /// Saves a trained network, or the last good one of a failed training; tells the file.

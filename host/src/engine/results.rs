@@ -61,6 +61,15 @@ impl RunResults {
     }
 }
 
+/// Of a set that is taken as it is, the mean.
+fn images_per_class(plan: &VariantPlan) -> Option<usize> {
+    let given = plan.distillation.as_ref().and_then(|distillation| distillation.given.as_ref()?.images);
+    match given {
+        Some(images) => Some(images as usize / plan.network.classes.max(1) as usize),
+        None => plan.recipe.distill.as_ref().map(|distill| distill.images_per_class),
+    }
+}
+
 /// What a run evaluates on.
 pub(super) fn split_name(plan: &Plan) -> &'static str {
     match plan.variants.first().map(|variant| variant.recipe.evaluate.split) {
@@ -91,7 +100,7 @@ impl VariantResults {
         Self {
             name: plan.name.clone(),
             baseline: plan.baseline,
-            images_per_class: plan.recipe.distill.as_ref().map(|distill| distill.images_per_class),
+            images_per_class: images_per_class(plan),
             teacher: None,
             students: Vec::new(),
         }

@@ -1,12 +1,14 @@
 //! The plan: a recipe resolved and validated against the plugins it names. It is what `--dry-run` prints and what the engine
 //! runs; everything that can be known to be wrong is found here, in one pass, before anything runs. It needs no data.
 
+mod given;
 mod methods;
 mod needs;
 mod problems;
 mod shown;
 mod surrogates;
 
+pub use given::GivenSet;
 pub use methods::check_methods;
 pub use problems::unplaced;
 pub use shown::{Complete, complete};
@@ -118,6 +120,9 @@ pub struct Distillation {
     pub steps_per_iteration: u64,
     /// What the images start from.
     pub start: FirstImages,
+    /// The set that they start from, where that is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub given: Option<GivenSet>,
     /// The images' optimiser.
     pub optimizer: Optimizer,
     /// Its learning rate's way.
@@ -221,13 +226,16 @@ impl Plan {
     /// Takes over what became known when the data was read: names of the classes, mean, standard deviation and whitening.
     ///
     /// # Errors
-    /// If the images that whitening is fitted to cannot be read.
+    /// If the images that whitening is fitted to cannot be read, or a set that is given has other classes.
     pub fn complete(&mut self, data: &Dataset) -> Result<(), Error> {
         self.data = data.info.clone();
         let whitening = self.variants.first().and_then(|variant| variant.network.whitening.clone());
         let DataInfo { mean, std, .. } = &data.info;
         let whitening = whitening.map(|zca| zca.fit(&data.train, mean, std)).transpose()?;
         for variant in &mut self.variants {
+            if let Some(given) = variant.distillation.as_ref().and_then(|each| each.given.as_ref()) {
+                given.same_classes(&data.info)?;
+            }
             let students = variant.students.iter_mut().map(|student| &mut student.network);
             for network in students.chain([&mut variant.network]) {
                 (network.mean, network.std) = (mean.clone(), std.clone());
@@ -460,12 +468,32 @@ impl Checker<'_> {
         } else if let Some(error) = network.and_then(|network| unknown_layer(&needs, network)) {
             self.refuse("/distill/options", error.context(format!("objective `{name}`")));
         }
+        let start = distill.start.clone().unwrap_or(FirstImages::Made(needs.start));
+        let given = match &start {
+            FirstImages::Made(_) if needs.given_set => {
+                let message =
+                    format!("objective `{name}` takes a set that is there already, and none is named");
+                let help = "name its folder: `distill.start = \"runs/NAME/distilled\"`; `guard-host distilled import` makes one of sets that others released";
+                self.refuse("/distill/objective", Error::new(message).help(help));
+                None
+            }
+            FirstImages::Made(_) => None,
+            FirstImages::Given(path) => {
+                let given = match needs.given_set {
+                    true => GivenSet::whole(path, self.data),
+                    false => GivenSet::start(path),
+                };
+                let named = |error: Error| error.context(format!("first images `{}`", path.display()));
+                given.map_err(|error| self.refuse("/distill/start", named(error))).ok()
+            }
+        };
         let (optimizer, schedule) = optimizer_of(&needs);
         // An objective that optimises nothing stays so, whatever a recipe says for the variants beside it.
         let iterations = distill.iterations.filter(|_| needs.iterations > 0);
         Some(Distillation {
             steps_per_iteration: interpolated(&needs.steps_per_iteration, distill.images_per_class as u64),
-            start: distill.start.clone().unwrap_or(FirstImages::Made(needs.start)),
+            start,
+            given,
             iterations: iterations.map_or(needs.iterations, |iterations| iterations as u64),
             optimizer: distill.optimizer.clone().unwrap_or(optimizer),
             schedule,

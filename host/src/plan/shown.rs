@@ -78,7 +78,9 @@ impl Complete {
             }
             Value::Array(values) if values.iter().any(Value::is_object) => {
                 let values = values.iter().enumerate();
-                values.for_each(|(index, value)| self.collect(&child(pointer, &index.to_string()), value, origins));
+                values.for_each(|(index, value)| {
+                    self.collect(&child(pointer, &index.to_string()), value, origins)
+                });
             }
             _ => {
                 origins.insert(pointer.to_owned(), self.comes_from(pointer).into());

@@ -184,12 +184,12 @@ fn weight() -> f64 {
 pub struct Distill {
     /// The objective that the images are optimised for, as its plugin offers it.
     pub objective: String,
-    /// Synthetic images of each class.
+    /// Synthetic images of each class; of a `given` set all are taken.
     #[serde(default = "images_per_class")]
     #[schemars(range(min = 1))]
     pub images_per_class: usize,
     /// Steps of the images' optimizer; unless said, the objective's own number. Objectives that optimise nothing, such as
-    /// `random` and `rded`, leave this, `optimizer` and `regularizers` unused.
+    /// `random`, `rded` and `given`, leave this, `optimizer` and `regularizers` unused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub iterations: Option<usize>,
@@ -197,7 +197,7 @@ pub struct Distill {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<Optimizer>,
     /// What the images start from: `noise`, `real` images of their class, or the path of a distilled set; unless said, the
-    /// objective's own.
+    /// objective's own. `given` takes such a set as it is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<FirstImages>,
     /// The objective's own options.

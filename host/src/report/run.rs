@@ -8,7 +8,7 @@ use crate::{
     data::Skipped,
     engine::RunResults,
     plan::Plan,
-    run::{Begun, Measurement, measurements, read_json},
+    run::{Begun, Line, read_json, read_metrics},
 };
 use guard_sdk::Result;
 use serde::Deserialize;
@@ -29,7 +29,7 @@ pub struct RunRecord {
     /// What was found.
     pub results: RunResults,
     /// What was measured on the way.
-    pub measurements: Vec<Measurement>,
+    pub measurements: Vec<Line>,
 }
 
 impl RunRecord {
@@ -41,7 +41,7 @@ impl RunRecord {
         let begun = Begun::read(path)?;
         let plan = begun.plan(path)?;
         let results = RunResults::read(path, &plan, skipped(path)?)?;
-        Ok(Self { path: path.to_path_buf(), begun, plan, results, measurements: measurements(path)? })
+        Ok(Self { path: path.to_path_buf(), begun, plan, results, measurements: measured(path)? })
     }
 
     /// Its figures.
@@ -63,6 +63,14 @@ impl RunRecord {
     pub fn folders(&self) -> impl Iterator<Item = (&str, PathBuf)> {
         let variants = self.plan.variants.iter();
         variants.map(|variant| (variant.name.as_str(), self.path.join(self.plan.folder(&variant.name))))
+    }
+}
+
+/// Nothing where the run has not begun to measure.
+fn measured(run: &Path) -> Result<Vec<Line>> {
+    match read_metrics(run) {
+        Err(error) if error.code == "no-run" => Ok(Vec::new()),
+        lines => lines,
     }
 }
 

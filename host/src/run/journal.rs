@@ -3,11 +3,11 @@
 use super::{
     atomic::write_text,
     interruption::Interruption,
-    metrics::{METRICS, Measurement},
+    metrics::{Line, METRICS},
     stage::StageLog,
+    tensorboard::{Board, histogram, picture},
 };
 use guard_sdk::{Error, Result};
-use serde_json::Value;
 use std::{
     cell::RefCell,
     collections::HashSet,
@@ -40,6 +40,8 @@ struct Metrics {
     file: File,
     /// Variant and stage of the lines that were there when it was opened.
     earlier: HashSet<(String, String)>,
+    /// Copies for TensorBoard.
+    board: Board,
 }
 
 impl Journal {
@@ -54,14 +56,13 @@ impl Journal {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
             text => text.map_err(|error| refused(&path, &error))?,
         };
-        let is_whole = |line: &&str| Measurement::of_line(line).is_some();
-        let whole: String = text.split_inclusive('\n').filter(is_whole).collect();
+        let whole: String = text.split_inclusive('\n').filter(|line| Line::read(line).is_some()).collect();
         if whole.len() != text.len() {
             write_text(&path, &whole)?;
         }
-        let earlier =
-            whole.lines().filter_map(Measurement::of_line).map(|each| (each.variant, each.stage)).collect();
-        let metrics = Metrics { file: appended(&path)?, path, earlier };
+        let earlier = whole.lines().filter_map(Line::read).map(|line| (line.variant, line.stage)).collect();
+        let board = Board::new(run, &path);
+        let metrics = Metrics { file: appended(&path)?, path, earlier, board };
         Ok(Self { file: Some(RefCell::new(metrics)), display, interruption: Interruption::default() })
     }
 
@@ -86,17 +87,16 @@ impl Journal {
     /// If the file system refuses.
     pub(super) fn begin(&self, variant: &str, stage: &str, from: u64) -> Result<()> {
         let Some(metrics) = &self.file else { return Ok(()) };
-        let Metrics { path, file, earlier } = &mut *metrics.borrow_mut();
+        let Metrics { path, file, earlier, board } = &mut *metrics.borrow_mut();
         if earlier.remove(&(variant.to_string(), stage.to_string())) {
             let text = fs::read_to_string(&*path).map_err(|error| refused(path, &error))?;
             let dropped = |line: &str| {
-                Measurement::of_line(line).is_some_and(|each| {
-                    (each.variant.as_str(), each.stage.as_str()) == (variant, stage) && each.iteration >= from
-                })
+                Line::read(line).is_some_and(|line| line.is_of(variant, stage) && line.iteration >= from)
             };
             let kept = text.split_inclusive('\n').filter(|line| !dropped(line));
             write_text(path, &kept.collect::<String>())?;
             *file = appended(path)?;
+            board.dropped(variant);
         }
         Ok(())
     }
@@ -125,12 +125,42 @@ impl Journal {
         }
     }
 
-    /// Writes a line.
-    pub(super) fn write(&self, line: &Value) -> Result<()> {
+    /// Shows a PNG in TensorBoard.
+    ///
+    /// # Errors
+    /// If it cannot be read, or the file system refuses.
+    pub fn picture(&self, variant: &str, tag: &str, path: &Path) -> Result<()> {
         let Some(metrics) = &self.file else { return Ok(()) };
-        let Metrics { path, file, .. } = &mut *metrics.borrow_mut();
+        match picture(tag, path)? {
+            Some(value) => metrics.borrow_mut().board.show(variant, vec![value]),
+            None => {
+                self.warn(&format!(
+                    "`{}` is too large for TensorBoard, which goes without it",
+                    path.display()
+                ));
+                Ok(())
+            }
+        }
+    }
+
+    /// Shows in TensorBoard how numbers are distributed, by tag.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn histograms(&self, variant: &str, numbers: &[(String, Vec<f32>)]) -> Result<()> {
+        let Some(metrics) = &self.file else { return Ok(()) };
+        let values = numbers.iter().filter_map(|(tag, numbers)| histogram(tag, numbers)).collect();
+        metrics.borrow_mut().board.show(variant, values)
+    }
+
+    /// Writes a line.
+    pub(super) fn write(&self, line: &Line) -> Result<()> {
+        let Some(metrics) = &self.file else { return Ok(()) };
+        let Metrics { path, file, board, .. } = &mut *metrics.borrow_mut();
+        let text = serde_json::to_string(line)? + "\n";
         // In one write: a killed run leaves whole lines.
-        file.write_all(format!("{line}\n").as_bytes()).map_err(|error| refused(path, &error))
+        file.write_all(text.as_bytes()).map_err(|error| refused(path, &error))?;
+        board.line(line)
     }
 }
 
@@ -145,9 +175,14 @@ fn refused(path: &Path, error: &std::io::Error) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::Map;
 
-    fn line(stage: &str, iteration: u64) -> Value {
-        serde_json::json!({ "variant": "a", "stage": stage, "iteration": iteration, "metrics": {} })
+    fn line(stage: &str, iteration: u64) -> Line {
+        Line { variant: "a".into(), stage: stage.into(), iteration, metrics: Map::new() }
+    }
+
+    fn text(line: &Line) -> String {
+        serde_json::to_string(line).unwrap() + "\n"
     }
 
     #[test]
@@ -165,7 +200,7 @@ mod tests {
         journal.write(&line("distill", 0)).unwrap();
         // Its own lines stay.
         journal.begin("a", "distill", 0).unwrap();
-        let expected = format!("{}\n{}\n", line("train", 0), line("distill", 0));
+        let expected = text(&line("train", 0)) + &text(&line("distill", 0));
         assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     }
 
@@ -177,7 +212,7 @@ mod tests {
         let journal = Journal::open(run.path(), Display::Quiet).unwrap();
         journal.begin("a", "train", 2).unwrap();
         journal.write(&line("train", 2)).unwrap();
-        let expected: String = (0..3).map(|iteration| format!("{}\n", line("train", iteration))).collect();
+        let expected: String = (0..3).map(|iteration| text(&line("train", iteration))).collect();
         assert_eq!(fs::read_to_string(run.path().join("metrics.jsonl")).unwrap(), expected);
     }
 }

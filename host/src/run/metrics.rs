@@ -1,68 +1,78 @@
-//! `metrics.jsonl` as it is read again: the lines that are whole.
+//! The lines of `metrics.jsonl`.
 
-use super::read::unreadable;
-use guard_sdk::Result;
-use serde::Deserialize;
+use super::read::read_text;
+use guard_sdk::{Error, Result};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use std::{
-    fs::File,
-    io::{BufRead, BufReader, ErrorKind},
-    path::Path,
-};
+use std::path::Path;
 
-/// The file's name in the run directory.
+/// The file in the run directory.
 pub(super) const METRICS: &str = "metrics.jsonl";
 
-/// What was measured in one iteration of a stage.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-pub struct Measurement {
+/// A line: the numbers of one iteration of a stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Line {
     /// The variant.
     pub variant: String,
-    /// The stage's name.
+    /// The stage.
     pub stage: String,
-    /// The iteration, from 0.
+    /// The iteration.
     pub iteration: u64,
-    /// The figures by name; null is a number that is not finite.
-    #[serde(default)]
+    /// Numbers by name; null where one was not finite.
     pub metrics: Map<String, Value>,
 }
 
-impl Measurement {
-    /// A line of the file; nothing if it is not whole.
-    pub(super) fn of_line(line: &str) -> Option<Self> {
-        serde_json::from_str(line).ok()
+impl Line {
+    /// None if the line is not whole.
+    pub(super) fn read(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+
+    pub(super) fn is_of(&self, variant: &str, stage: &str) -> bool {
+        (self.variant.as_str(), self.stage.as_str()) == (variant, stage)
     }
 }
 
-/// What a run has measured, in the order written; nothing where it has not begun.
+/// The lines that a run has written so far. A last one that is not finished is passed over: the run may be at work.
 ///
 /// # Errors
-/// Code `file`.
-pub fn measurements(run: &Path) -> Result<Vec<Measurement>> {
+/// Code `no-run` if no run has written any there; code `file` if they cannot be read, or one of them is damaged.
+pub fn read_metrics(run: &Path) -> Result<Vec<Line>> {
     let path = run.join(METRICS);
-    let file = match File::open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-        file => file.map_err(|error| unreadable(&path, error))?,
-    };
-    let mut found = Vec::new();
-    for line in BufReader::new(file).lines() {
-        found.extend(Measurement::of_line(&line.map_err(|error| unreadable(&path, error))?));
+    if !path.is_file() {
+        let message = format!("`{}` holds no numbers of a run: it has no `{METRICS}`", run.display());
+        return Err(Error::with_code("no-run", message).help("give the folder of a run, e.g. `runs/latest`"));
     }
-    Ok(found)
+    let text = read_text(&path)?;
+    let finished = text.rfind('\n').map_or("", |end| &text[..end]);
+    let line = |(number, line): (usize, &str)| {
+        serde_json::from_str(line).map_err(|error| {
+            let place = format!("line {} of `{}` is damaged: {error}", number + 1, path.display());
+            Error::with_code("file", place).help("resuming the run drops it")
+        })
+    };
+    finished.lines().enumerate().map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
+
+    fn line(iteration: u64) -> Line {
+        Line { variant: "a".into(), stage: "train".into(), iteration, metrics: Map::new() }
+    }
 
     #[test]
-    fn whole_lines_are_read_and_a_torn_one_is_passed_over() {
+    fn lines_are_read_while_a_run_is_at_work_and_a_damaged_one_is_named() {
         let run = tempfile::tempdir().unwrap();
-        assert_eq!(measurements(run.path()).unwrap(), []);
-        let line = r#"{"variant":"a","stage":"train","iteration":10,"metrics":{"loss/total":0.5,"x":null}}"#;
-        std::fs::write(run.path().join(METRICS), format!("{line}\n{}", &line[..40])).unwrap();
-        let found = measurements(run.path()).unwrap();
-        assert_eq!(found.len(), 1);
-        assert_eq!((found[0].iteration, found[0].metrics["loss/total"].as_f64()), (10, Some(0.5)));
+        assert_eq!(read_metrics(run.path()).unwrap_err().code, "no-run");
+        let path = run.path().join(METRICS);
+        let whole = [0, 1].map(|iteration| serde_json::to_string(&line(iteration)).unwrap() + "\n").concat();
+        fs::write(&path, format!("{whole}{{\"variant\": \"a\"")).unwrap();
+        assert_eq!(read_metrics(run.path()).unwrap(), [line(0), line(1)]);
+        fs::write(&path, format!("{whole}nonsense\n")).unwrap();
+        let error = read_metrics(run.path()).unwrap_err();
+        assert!(error.message.starts_with("line 3 of"), "{error}");
     }
 }

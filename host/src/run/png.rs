@@ -2,8 +2,8 @@
 
 use super::atomic::write_atomically;
 use guard_sdk::{Device, Error, Kind, Result, Tensor};
-use image::{GrayImage, ImageFormat, RgbImage};
-use std::{fs, io::Cursor, path::Path};
+use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use std::path::Path;
 
 /// Images are enlarged, by a whole factor, to about so many pixels.
 const SIDE: i64 = 64;
@@ -29,9 +29,9 @@ pub fn sheet(images: &Tensor, columns: i64) -> Result<Tensor> {
     Ok(sheet.f_reshape([channels, rows * height, columns * width])?)
 }
 
-/// Images `[N,C,H,W]` in [0,1] as bytes.
-pub fn bytes(images: &Tensor) -> Tensor {
-    (images.to_device(Device::Cpu) * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
+/// Pixels as the nearest of 256 levels, uint8.
+pub fn levels(pixels: &Tensor) -> Tensor {
+    (pixels * 255.0).round().clamp(0.0, 255.0).to_kind(Kind::Uint8)
 }
 
 /// The images `clean`, and for each of `attacked` what became of them and the difference, enlarged to the whole range; a row
@@ -46,7 +46,7 @@ pub fn attacked_sheet(clean: &Tensor, attacked: &[Tensor]) -> Result<Tensor> {
         let largest = difference.abs().max().double_value(&[]).max(f64::MIN_POSITIVE);
         rows.extend([images.shallow_clone(), difference / (2.0 * largest) + 0.5]);
     }
-    sheet(&bytes(&Tensor::f_cat(&rows, 0)?), clean.size()[0])
+    sheet(&levels(&Tensor::f_cat(&rows, 0)?.to_device(Device::Cpu)), clean.size()[0])
 }
 
 /// Writes bytes `[C,H,W]` (grey or RGB) as a lossless PNG, whole or not at all.
@@ -54,9 +54,9 @@ pub fn attacked_sheet(clean: &Tensor, attacked: &[Tensor]) -> Result<Tensor> {
 /// # Errors
 /// If there are other channels, or the file system refuses.
 pub fn write_png(path: &Path, pixels: &Tensor) -> Result<()> {
-    let png = png(pixels)?;
+    let png = encode_png(pixels)?;
     write_atomically(path, |temporary| {
-        fs::write(temporary, png).map_err(|error| Error::with_code("file", error.to_string()))
+        std::fs::write(temporary, png).map_err(|error| Error::with_code("file", error.to_string()))
     })
 }
 
@@ -64,21 +64,20 @@ pub fn write_png(path: &Path, pixels: &Tensor) -> Result<()> {
 ///
 /// # Errors
 /// If there are other channels.
-pub fn png(pixels: &Tensor) -> Result<Vec<u8>> {
+pub fn encode_png(pixels: &Tensor) -> Result<Vec<u8>> {
     let (channels, height, width) = pixels.size3()?;
     let (height, width) = (height as u32, width as u32);
     let bytes = Vec::<u8>::try_from(pixels.permute([1, 2, 0]).contiguous().reshape([-1]))?;
-    let wrong = || Error::new(format!("an image of {channels} channels cannot be a PNG"));
-    let mut png = Cursor::new(Vec::new());
-    let written = match channels {
-        1 => {
-            GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?.write_to(&mut png, ImageFormat::Png)
-        }
-        3 => RgbImage::from_raw(width, height, bytes).ok_or_else(wrong)?.write_to(&mut png, ImageFormat::Png),
-        _ => return Err(wrong()),
+    let colour = match channels {
+        1 => ExtendedColorType::L8,
+        3 => ExtendedColorType::Rgb8,
+        _ => return Err(Error::new(format!("an image of {channels} channels cannot be a PNG"))),
     };
-    written.map_err(|error| Error::new(format!("the PNG cannot be made: {error}")))?;
-    Ok(png.into_inner())
+    let mut png = Vec::new();
+    PngEncoder::new(&mut png)
+        .write_image(&bytes, width, height, colour)
+        .map_err(|error| Error::new(format!("a PNG cannot be made: {error}")))?;
+    Ok(png)
 }
 
 #[cfg(test)]

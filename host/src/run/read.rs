@@ -31,7 +31,23 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
 /// Code `file`.
 pub(super) fn hashed(path: &Path) -> Result<blake3::Hasher> {
     let mut hasher = blake3::Hasher::new();
-    let read = fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
-    read.map_err(|error| unreadable(path, error))?;
+    feed(&mut hasher, path)?;
     Ok(hasher)
+}
+
+/// The BLAKE3 sum of files, one after the other.
+///
+/// # Errors
+/// Code `file`.
+pub fn blake3_of(files: &[impl AsRef<Path>]) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    for path in files.iter().map(AsRef::as_ref) {
+        feed(&mut hasher, path)?;
+    }
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn feed(hasher: &mut blake3::Hasher, path: &Path) -> Result<()> {
+    let read = fs::File::open(path).and_then(|file| hasher.update_reader(file).map(drop));
+    read.map_err(|error| unreadable(path, error))
 }

@@ -3,6 +3,7 @@
 use super::{
     checkpoints::{Checkpoint, Checkpoints},
     journal::{Display, Journal},
+    metrics::Line,
 };
 use crate::plugin::Recorder;
 use guard_sdk::{Device, Error, Level, Result, State, Tensor};
@@ -160,9 +161,7 @@ impl<'a> StageLog<'a> {
     /// Writes numbers at the present iteration.
     pub fn write(&self, metrics: serde_json::Map<String, serde_json::Value>) {
         let (iteration, _) = self.position.get();
-        let line = serde_json::json!({
-            "variant": self.variant, "stage": self.stage, "iteration": iteration, "metrics": metrics,
-        });
+        let line = Line { variant: self.variant.into(), stage: self.stage.into(), iteration, metrics };
         if let Err(error) = self.journal.write(&line) {
             self.failure.borrow_mut().get_or_insert(error);
         }

@@ -1,6 +1,8 @@
 //! The real binary, started in a folder of its own.
 #![allow(dead_code, reason = "no test program uses all of it")]
 
+pub mod events;
+
 use serde_json::Value;
 use std::{
     fs,

@@ -16,6 +16,7 @@ mod error;
 mod fetch;
 mod files;
 mod install;
+mod interop;
 mod links;
 mod platform;
 mod run;
@@ -63,6 +64,8 @@ enum Command {
     },
     /// Measure our steps beside the peer's
     Bench(bench::BenchArguments),
+    /// Hold what the host writes and reads against the packages of others, fetched with pip
+    Interop,
     /// Build, then install the host and the plugins into a folder
     Install {
         /// The folder that gets `bin/` and `lib/`
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Run { args } => run::run(&workspace, &args),
         Command::Test { args } => test::test(&workspace, &args),
         Command::Bench(arguments) => bench::bench(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
+        Command::Interop => interop::interop(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Install { prefix, libtorch } => {
             install::install(&workspace, &prefix, libtorch).map(|()| ExitCode::SUCCESS)
         }

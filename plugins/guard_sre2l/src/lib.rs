@@ -1,10 +1,11 @@
 //! Decoupled distillation: SRe2L (Yin et al., "Squeeze, Recover and Relabel", NeurIPS 2023, arXiv 2306.13092) and what
 //! grew out of it. `cda` optimises under a curriculum of crops; `rded` stitches crops of real images, and `random` takes real
-//! images as they are: both optimise nothing. The rest are penalties on images.
+//! images as they are, `given` a set that is there already: these three optimise nothing. The rest are penalties on images.
 #![forbid(unsafe_code)]
 
 mod batch_norm;
 mod cda;
+mod given;
 mod l2;
 mod random;
 mod rded;
@@ -14,6 +15,7 @@ mod total_variation;
 
 pub use batch_norm::{BatchNorm, BatchNormOptions, LayerWeights};
 pub use cda::{Cda, CdaOptions};
+pub use given::{Given, GivenOptions};
 pub use l2::{L2, L2Options};
 pub use random::{Random, RandomOptions};
 pub use rded::{Rded, RdedOptions};
@@ -23,6 +25,6 @@ pub use total_variation::{Compat, TotalVariation, TotalVariationOptions, Variati
 
 guard_sdk::plugin! {
     id: "guard.sre2l",
-    objectives: [Sre2l, Cda, Rded, Random],
+    objectives: [Sre2l, Cda, Rded, Random, Given],
     regularizers: [BatchNorm, TotalVariation, L2],
 }

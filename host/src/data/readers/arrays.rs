@@ -12,7 +12,7 @@
 
 use super::{Found, label_in_range, numbered, out_of_range};
 use crate::data::source::{Images, Limits, Part, Records, damaged};
-use guard_sdk::{Error, Result};
+use guard_sdk::{Error, Kind, Result, Tensor};
 use std::borrow::Cow;
 
 const TRAIN: [[&str; 2]; 3] =
@@ -104,6 +104,57 @@ pub(super) fn read(file: &impl Arrays, records: &mut Records, limits: &Limits) -
     Ok(Found { classes: numbered(classes), train, test: test.transpose()? })
 }
 
+/// The arrays of a synthetic set as tensors of their own numbers, which need not be pixels.
+pub struct RawSet {
+    /// `[N,C,H,W]`.
+    pub images: Tensor,
+    /// Their labels.
+    pub labels: Tensor,
+    /// What lies beside them, by name.
+    pub others: Vec<(String, Tensor)>,
+}
+
+/// What may lie beside the images of a synthetic set.
+const OTHERS: [&str; 2] = ["soft_labels", "learning_rate"];
+
+/// Reads a file of a synthetic set.
+pub(super) fn read_raw(file: &impl Arrays, limits: &Limits) -> Result<RawSet> {
+    let names = file.names();
+    let there = |name: &str| names.iter().any(|other| other == name);
+    let Some([images, labels]) = TRAIN.into_iter().find(|pair| pair.iter().all(|name| there(name))) else {
+        let found = names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        return Err(
+            damaged(file.title(), "has no arrays `images` and `labels`").help(format!("its arrays: {found}"))
+        );
+    };
+    let images = file.array(images, limits)?;
+    let form = form(&images)?;
+    let [channels, height, width] = [form.channels, form.height, form.width].map(|length| length as i64);
+    let pixels = tensor(&images)?;
+    let pixels = match form.channels_last {
+        true => pixels.f_reshape([-1, height, width, channels])?.f_permute([0, 3, 1, 2])?.f_contiguous()?,
+        false => pixels.f_reshape([-1, channels, height, width])?,
+    };
+    let other = |name: &str| Ok((name.to_string(), tensor(&file.array(name, limits)?)?));
+    Ok(RawSet {
+        images: pixels,
+        labels: tensor(&file.array(labels, limits)?)?,
+        others: OTHERS.into_iter().filter(|name| there(name)).map(other).collect::<Result<_>>()?,
+    })
+}
+
+/// The array's numbers in its shape; unsigned ones of more than a byte as int64.
+fn tensor(array: &Array) -> Result<Tensor> {
+    let values = match array.element {
+        Element::U8 => Tensor::f_from_slice(&array.bytes)?,
+        Element::F32 => Tensor::f_from_slice(&numbers(array, f32::from_le_bytes))?,
+        Element::F64 => Tensor::f_from_slice(&numbers(array, f64::from_le_bytes))?,
+        _ => Tensor::f_from_slice(&integers(array))?.to_kind(Kind::Int64),
+    };
+    let shape: Vec<i64> = array.shape.iter().map(|&length| length as i64).collect();
+    Ok(values.f_reshape(shape)?)
+}
+
 /// The largest label tells the number of classes. A number that no set of this size can have is an error before anything
 /// of that length is made.
 fn classes(title: &str, labels: &[i64]) -> Result<usize> {
@@ -125,7 +176,12 @@ fn labels(array: &Array) -> Result<Vec<i64>> {
     if matches!(array.element, Element::F32 | Element::F64) {
         return Err(damaged(&array.title, "holds floating-point numbers; labels are integers"));
     }
-    Ok(match array.element {
+    Ok(integers(array))
+}
+
+/// The numbers of an array of integers.
+fn integers(array: &Array) -> Vec<i64> {
+    match array.element {
         Element::U8 => numbers(array, |[byte]: [u8; 1]| i64::from(byte)),
         Element::I8 => numbers(array, |[byte]: [u8; 1]| i64::from(byte as i8)),
         Element::U16 => numbers(array, |bytes| i64::from(u16::from_le_bytes(bytes))),
@@ -135,7 +191,7 @@ fn labels(array: &Array) -> Result<Vec<i64>> {
         // Beyond what a label can be, and so out of range like any negative one.
         Element::U64 => numbers(array, |bytes| i64::try_from(u64::from_le_bytes(bytes)).unwrap_or(-1)),
         _ => numbers(array, i64::from_le_bytes),
-    })
+    }
 }
 
 /// The array's numbers, from their little-endian bytes.

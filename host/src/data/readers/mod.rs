@@ -25,11 +25,16 @@ mod parquet_columns;
 mod safetensors;
 mod tiny_imagenet;
 
+pub use arrays::RawSet;
 pub use known::{Constants, DATASETS, IMAGENET, Known, known};
 
+use self::class_folders::ClassFolders;
 use super::source::{Images, Limits, OnError, Part, Records, Source, damaged};
 use guard_sdk::{Error, Result};
-use std::path::Path;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 /// Reads a set.
 ///
@@ -69,6 +74,25 @@ pub fn read(name: &str, root: Option<&Path>, on_error: OnError, limits: &Limits)
     let source = Source { classes, train, test, skipped: records.into_skipped() };
     verify(known, &source)?;
     Ok(source)
+}
+
+/// The arrays of a synthetic set in an `.npz` or `.safetensors` file.
+///
+/// # Errors
+/// If it cannot be read or lacks `images` or `labels`.
+pub fn read_raw(path: &Path, limits: &Limits) -> Result<RawSet> {
+    match path.extension().is_some_and(|extension| extension == "npz") {
+        true => npz::read_raw(path, limits),
+        false => safetensors::read_raw(path, limits),
+    }
+}
+
+/// The images in each class folder of `root`, in the order of torchvision's `ImageFolder`.
+///
+/// # Errors
+/// If there is no class folder, or one without images.
+pub fn image_folder(root: &Path) -> Result<BTreeMap<String, Vec<PathBuf>>> {
+    Ok(ClassFolders::scan(root)?.complete()?.classes)
 }
 
 /// True for sets that are folders of class folders and nothing else.

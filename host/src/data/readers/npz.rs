@@ -2,7 +2,7 @@
 
 use super::{
     Found,
-    arrays::{self, Array, Arrays, Element},
+    arrays::{self, Array, Arrays, Element, RawSet},
 };
 use crate::data::{
     archive::{check_name, read_limited, unreadable},
@@ -22,6 +22,11 @@ use zip::ZipArchive;
 
 pub(super) fn read(root: &Path, records: &mut Records, limits: &Limits) -> Result<Found> {
     arrays::read(&Npz::open(root)?, records, limits)
+}
+
+/// See [`arrays::read_raw`].
+pub(super) fn read_raw(path: &Path, limits: &Limits) -> Result<RawSet> {
+    arrays::read_raw(&Npz::open(path)?, limits)
 }
 
 struct Npz {

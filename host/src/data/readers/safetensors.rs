@@ -2,7 +2,7 @@
 
 use super::{
     Found,
-    arrays::{self, Array, Arrays, Element},
+    arrays::{self, Array, Arrays, Element, RawSet},
 };
 use crate::data::{
     archive::{read_file, unreadable},
@@ -13,15 +13,25 @@ use guard_sdk::Result;
 use std::{borrow::Cow, path::Path};
 
 pub(super) fn read(root: &Path, records: &mut Records, limits: &Limits) -> Result<Found> {
-    let bytes = read_file(root, limits)?;
-    let tensors = SafeTensors::deserialize(&bytes)
-        .map_err(|error| unreadable(root, format!("is not a safetensors file: {error}")))?;
-    arrays::read(&File { path: root, tensors }, records, limits)
+    arrays::read(&File::of(root, &read_file(root, limits)?)?, records, limits)
+}
+
+/// See [`arrays::read_raw`].
+pub(super) fn read_raw(path: &Path, limits: &Limits) -> Result<RawSet> {
+    arrays::read_raw(&File::of(path, &read_file(path, limits)?)?, limits)
 }
 
 struct File<'a> {
     path: &'a Path,
     tensors: SafeTensors<'a>,
+}
+
+impl<'a> File<'a> {
+    fn of(path: &'a Path, bytes: &'a [u8]) -> Result<Self> {
+        let tensors = SafeTensors::deserialize(bytes)
+            .map_err(|error| unreadable(path, format!("is not a safetensors file: {error}")))?;
+        Ok(Self { path, tensors })
+    }
 }
 
 impl Arrays for File<'_> {

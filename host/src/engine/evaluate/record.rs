@@ -71,6 +71,17 @@ fn array(budget: &Budget, attack: &str) -> String {
 }
 
 impl Evaluation {
+    /// How far each attack moved the images that it was tried on, those that are right without it: `NORM-EPSILON/ATTACK/size`.
+    pub fn perturbations(&self) -> Vec<(String, Vec<f32>)> {
+        let of_attack = |budget: &Budget, attack: &AttackResult| {
+            let attacked = attack.sizes.iter().zip(&self.clean).filter(|(_, clean)| **clean);
+            (format!("{}/size", array(budget, &attack.name)), attacked.map(|(size, _)| *size).collect())
+        };
+        let threats = self.threats.iter();
+        let attacks = threats.flat_map(|threat| threat.attacks.iter().map(|each| (&threat.budget, each)));
+        attacks.map(|(budget, attack)| of_attack(budget, attack)).collect()
+    }
+
     /// Writes `NAME.safetensors` and `NAME.json` into `folder` and tells their paths relative to it.
     ///
     /// # Errors
@@ -219,5 +230,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         evaluation.write(folder.path(), "teacher").unwrap();
         assert_eq!(Evaluation::read(folder.path(), "teacher").unwrap(), evaluation);
+        let name = format!("l2-{}/fab/size", 8.0 / 255.0);
+        assert_eq!(evaluation.perturbations(), [(name, vec![0.25, 0.1])]);
     }
 }

@@ -15,8 +15,8 @@ const TOP: f64 = 26.0;
 /// More points than these cannot be told apart.
 const POINTS: usize = 250;
 
-/// A line: its number, which its colour goes by, what it is of, and its points.
-pub struct Line<'a> {
+/// A curve: its number, which its colour goes by, what it is of, and its points.
+pub struct Curve<'a> {
     pub number: usize,
     pub label: &'a str,
     pub points: Vec<(f64, f64)>,
@@ -42,7 +42,7 @@ pub fn legend<'a>(labels: impl Iterator<Item = (usize, &'a str)>) -> String {
 }
 
 /// The drawing; nothing where no line has two points.
-pub fn chart(title: &str, lines: &[Line]) -> Option<String> {
+pub fn chart(title: &str, lines: &[Curve]) -> Option<String> {
     let all = || lines.iter().filter(|line| line.points.len() > 1).flat_map(|line| &line.points);
     let over = |values: &mut dyn Iterator<Item = f64>| {
         values
@@ -77,7 +77,7 @@ pub fn chart(title: &str, lines: &[Line]) -> Option<String> {
         let (x, y) = (x(at), TOP + FIELD.1 + 18.0);
         let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{at}</text>");
     }
-    for Line { number, label, points } in lines {
+    for Curve { number, label, points } in lines {
         let step = points.len().div_ceil(POINTS).max(1);
         let shown =
             points.iter().enumerate().filter(|(place, _)| place % step == 0 || place + 1 == points.len());
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn the_lines_fill_the_field() {
-        let line = Line { number: 0, label: "a < b", points: vec![(0.0, 1.0), (10.0, 3.0), (20.0, 2.0)] };
+        let line = Curve { number: 0, label: "a < b", points: vec![(0.0, 1.0), (10.0, 3.0), (20.0, 2.0)] };
         let svg = chart("loss", &[line]).unwrap();
         let (left, middle, right) = (LEFT, LEFT + FIELD.0 / 2.0, LEFT + FIELD.0);
         let (top, centre, bottom) = (TOP, TOP + FIELD.1 / 2.0, TOP + FIELD.1);
@@ -119,9 +119,9 @@ mod tests {
 
     #[test]
     fn a_single_point_is_no_chart_and_many_are_thinned() {
-        assert_eq!(chart("loss", &[Line { number: 0, label: "", points: vec![(0.0, 1.0)] }]), None);
+        assert_eq!(chart("loss", &[Curve { number: 0, label: "", points: vec![(0.0, 1.0)] }]), None);
         let points = (0..10_000).map(|at| (f64::from(at), 1.0)).collect();
-        let svg = chart("loss", &[Line { number: 0, label: "", points }]).unwrap();
+        let svg = chart("loss", &[Curve { number: 0, label: "", points }]).unwrap();
         assert!(svg.len() < 20 * POINTS, "{}", svg.len());
         assert!(svg.contains(&format!("{:.1},", LEFT + FIELD.0)), "the last one is missing");
     }

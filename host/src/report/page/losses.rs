@@ -1,23 +1,23 @@
 //! What was measured while networks and images were trained, drawn.
 
 use super::{
-    chart::{Line, chart, legend},
+    chart::{Curve, chart, legend},
     text::escaped,
 };
-use crate::run::Measurement;
+use crate::run::Line;
 use std::fmt::Write;
 
 /// A drawing for each figure of each stage, one line per variant. Of several students the first is shown.
-pub fn losses(measurements: &[Measurement], variants: &[&str]) -> String {
+pub fn losses(measurements: &[Line], variants: &[&str]) -> String {
     let mut stages: Vec<&str> = Vec::new();
-    for Measurement { stage, .. } in measurements {
+    for Line { stage, .. } in measurements {
         if is_shown(stage) && !stages.contains(&stage.as_str()) {
             stages.push(stage);
         }
     }
     let mut html = String::new();
     for stage in stages {
-        let of_stage: Vec<&Measurement> = measurements.iter().filter(|each| each.stage == stage).collect();
+        let of_stage: Vec<&Line> = measurements.iter().filter(|each| each.stage == stage).collect();
         let mut names: Vec<&str> = Vec::new();
         for name in of_stage.iter().flat_map(|each| each.metrics.keys()) {
             if !names.contains(&name.as_str()) {
@@ -45,14 +45,14 @@ fn is_shown(stage: &str) -> bool {
     !stage.starts_with("evaluate ") && number.is_none_or(|number| number == 1)
 }
 
-fn lines<'a>(of_stage: &[&Measurement], name: &str, variants: &[&'a str]) -> Vec<Line<'a>> {
+fn lines<'a>(of_stage: &[&Line], name: &str, variants: &[&'a str]) -> Vec<Curve<'a>> {
     let line = |(number, label): (usize, &&'a str)| {
         let own = of_stage.iter().filter(|each| each.variant == *label);
         let points = own.filter_map(|each| {
             let value = each.metrics.get(name)?.as_f64()?;
             Some((each.iteration as f64, value))
         });
-        Line { number, label: *label, points: points.collect() }
+        Curve { number, label: *label, points: points.collect() }
     };
     variants.iter().enumerate().map(line).filter(|line| !line.points.is_empty()).collect()
 }
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn every_figure_has_a_drawing_with_a_line_per_variant() {
-        let measured = |variant: &str, iteration| Measurement {
+        let measured = |variant: &str, iteration| Line {
             variant: variant.into(),
             stage: "train".into(),
             iteration,

@@ -1,7 +1,7 @@
 //! Squares of shares, class by class, as heat maps: confusions and soft labels.
 
 use super::{pictures::picture, text::escaped};
-use crate::run::png;
+use crate::run::encode_png;
 use guard_sdk::{Kind, Result, Tensor};
 use std::fmt::Write;
 
@@ -19,7 +19,7 @@ pub fn matrix(title: &str, classes: &[String], rows: &[Vec<f64>]) -> Result<Stri
         let shares: Vec<f64> = rows.iter().flatten().copied().collect();
         let side = classes.len() as i64;
         let shades = Tensor::f_from_slice(&shares)?.f_reshape([1, side, side])? * -255.0 + 255.0;
-        let map = picture(&png(&shades.round().to_kind(Kind::Uint8))?, "map", &title);
+        let map = picture(&encode_png(&shades.round().to_kind(Kind::Uint8))?, "map", &title);
         return Ok(format!("<figure>{map}<figcaption>{title}; dark is 1</figcaption></figure>\n"));
     }
     let longest = classes.iter().map(|class| shortened(class).chars().count()).max().unwrap_or(0);

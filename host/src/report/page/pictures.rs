@@ -3,7 +3,7 @@
 use super::text::escaped;
 use crate::{
     engine::Examples,
-    run::{bytes, png, sheet, unreadable},
+    run::{encode_png, levels, sheet, unreadable},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
 use guard_sdk::{Norm, Result, Tensor};
@@ -23,7 +23,7 @@ pub fn picture(png: &[u8], class: &str, alternative: &str) -> String {
 pub fn distilled(variant: &str, classes: &[String], images: &Tensor, labels: &[i64]) -> Result<String> {
     let variant = escaped(variant);
     let mut html = format!("<figure><div class=\"wide\"><table class=\"strips\">\n");
-    let bytes = bytes(images);
+    let bytes = levels(images);
     for (class, name) in classes.iter().enumerate().take(CLASSES) {
         let own: Vec<i64> =
             (0..).zip(labels).filter(|(_, label)| **label == class as i64).map(|(place, _)| place).collect();
@@ -32,8 +32,11 @@ pub fn distilled(variant: &str, classes: &[String], images: &Tensor, labels: &[i
             continue;
         }
         let strip = bytes.f_index_select(0, &Tensor::f_from_slice(&own[..shown])?)?;
-        let strip =
-            picture(&png(&sheet(&strip, shown as i64)?)?, "strip", &format!("distilled images of {name}"));
+        let strip = picture(
+            &encode_png(&sheet(&strip, shown as i64)?)?,
+            "strip",
+            &format!("distilled images of {name}"),
+        );
         let _ = writeln!(html, "<tr><th>{}</th><td>{strip}</td></tr>", escaped(name));
     }
     let _ = write!(html, "</table></div><figcaption>{variant}: ");
