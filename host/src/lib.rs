@@ -9,6 +9,8 @@ pub mod check;
 pub mod cli;
 pub mod data;
 pub mod engine;
+#[cfg(test)]
+mod mangle;
 pub mod network;
 pub mod plan;
 pub mod plugin;

@@ -192,15 +192,21 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         recipe_blake3,
         device,
     };
-    let results = pipeline.run().map_err(|error| match interruption.exit_code() {
-        Some(exit_code) if error.code == CANCELLED => {
-            Failure::Stopped { exit_code, resume: resume_command(directory.path(), arguments) }
+    let goes_on = || resume_command(directory.path(), arguments);
+    // A full disk loses nothing but what was being written.
+    let failed = |error: Error| match &error {
+        Error { code, help: None, .. } if code == "file" => {
+            Failure::Run(error.help(format!("once that is put right, this goes on: {}", goes_on())))
         }
         _ => Failure::Run(error),
+    };
+    let results = pipeline.run().map_err(|error| match interruption.exit_code() {
+        Some(exit_code) if error.code == CANCELLED => Failure::Stopped { exit_code, resume: goes_on() },
+        _ => failed(error),
     })?;
     let (figures, others, results) = (summary(&results), legacy(&plan, &results), json(&results));
-    directory.write_json("results.json", &results)?;
-    directory.write_json("legacy.json", &others.json())?;
+    directory.write_json("results.json", &results).map_err(failed)?;
+    directory.write_json("legacy.json", &others.json()).map_err(failed)?;
     let sheets: Vec<(String, String)> = plan
         .variants
         .iter()
@@ -212,7 +218,7 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
         })
         .collect();
     let page = page(&plan, &figures, &others, &data.skipped, &sheets);
-    write_text(&directory.path().join("report.html"), &page)?;
+    write_text(&directory.path().join("report.html"), &page).map_err(failed)?;
     if display == Display::Automatic {
         if !data.skipped.is_empty() {
             eprintln!(

@@ -17,7 +17,7 @@ use crate::{
     recipe::{Distill, EvaluationSplit, Labels, RegularizerUse, Student, TEACHER, Training},
     run::{
         CANCELLED, Distilled, DistilledManifest, Journal, LabelPlan, RunDirectory, SoftLabels, Stage,
-        StageLog, Stages, write_atomically, write_distilled,
+        StageLog, Stages, remove, write_atomically, write_distilled,
     },
 };
 use guard_sdk::{Device, Error, Level, Result, Tensor, lab::LabInfo, objective::Networks};
@@ -204,10 +204,8 @@ impl VariantRun<'_> {
 
     /// The expert trajectories: those of the folder, and what is missing.
     fn experts(&self) -> Result<ExpertFolder> {
-        let (loss, streams) = (self.training_loss()?, self.streams("experts"));
-        let log = self.pipeline.journal.stage(&self.variant.name, "experts");
-        let recipe = &self.variant.recipe;
-        let data = self.pipeline.data;
+        let (Pipeline { data, journal, stages, .. }, recipe) = (self.pipeline, &self.variant.recipe);
+        let (name, count) = (&self.variant.name, recipe.experts.count as u64);
         let manifest = ExpertManifest {
             dataset: self.pipeline.plan.data.name.clone(),
             images: data.train.len() as u64,
@@ -216,17 +214,37 @@ impl VariantRun<'_> {
         };
         let place = recipe.experts.folder.clone().unwrap_or_else(|| self.folder.join("experts"));
         let experts = ExpertFolder::prepare(&place, &manifest)?;
-        let trainer = ExpertTrainer {
-            split: &data.train,
-            held_out: &data.test,
-            loss: &loss,
-            streams: streams.clone(),
-            observer: &log,
-        };
-        let count = recipe.experts.count as u64;
-        log.begin(trainer.begin(&experts, count)?)?;
-        let trained = trainer.run(&experts, count, &self.context("experts", &streams, &log))?;
-        log.finish(&format!("{count} of {} epochs, {trained} trained now", recipe.experts.epochs))?;
+        let (streams, mut trained) = (self.streams("experts"), 0);
+        for trajectory in 0..count {
+            let key = &self.keys().expert(trajectory);
+            if experts.has(trajectory) {
+                stages.clear(key)?;
+                continue;
+            }
+            let loss = self.training_loss()?;
+            let trainer = ExpertTrainer {
+                split: &data.train,
+                held_out: &data.test,
+                loss: &loss,
+                streams: streams.clone(),
+            };
+            let begin = trajectory * trainer.iterations(&experts)?;
+            let part = Stage { variant: name, name: "experts", folder: &self.folder, key };
+            stages.part(&part, journal, begin, |log| {
+                let context = self.context("experts", &streams, log);
+                let found = trainer.run(&experts, trajectory, count, log, &context)?;
+                let last = 100.0 * found.accuracies.last().copied().unwrap_or_default();
+                let number = trajectory + 1;
+                log.finish(&format!("expert {number} of {count}: {last:.1} % of held-out images right"))?;
+                experts.write(trajectory, &found)
+            })?;
+            trained += 1;
+        }
+        journal.tell(
+            name,
+            "experts",
+            &format!("{count} of {} epochs, {trained} trained now", recipe.experts.epochs),
+        );
         Ok(experts)
     }
 
@@ -291,7 +309,7 @@ impl VariantRun<'_> {
         let set = distiller.run(&context, &mut objective, &mut regularizers).map_err(|stopped| {
             let Stopped { failure, last_good } = *stopped;
             let Some(set) = last_good.filter(|_| failure.code != CANCELLED) else { return failure };
-            let path = self.folder.join("distilled-last-good.safetensors");
+            let path = self.last_good_set();
             let mut tensors = vec![("images", set.images.contiguous()), ("labels", set.labels.contiguous())];
             tensors.extend(set.soft_labels.map(|soft| ("soft_labels", soft.contiguous())));
             let learned = set.learned.iter().map(|(name, value)| (name.as_str(), Tensor::from(*value)));
@@ -301,12 +319,19 @@ impl VariantRun<'_> {
                 Err(error) => failure.cause(error),
             }
         })?;
+        // It failed before, and did not this time.
+        remove(&self.last_good_set())?;
         let loss = match distillation.iterations {
             0 => String::new(),
             _ => format!(", loss {:.4}", set.loss),
         };
         log.finish(&format!("{} images{loss}", set.labels.size()[0]))?;
         Ok(set)
+    }
+
+    /// Where the images are kept as they were before a step that failed.
+    fn last_good_set(&self) -> PathBuf {
+        self.folder.join("distilled-last-good.safetensors")
     }
 
     /// The labels that students learn from; what takes long is computed here and kept.
@@ -321,20 +346,21 @@ impl VariantRun<'_> {
             (Labels::Stored, Some(teacher), _) => {
                 let (count, seed) = (set.images.size()[0], self.pipeline.plan.seed);
                 let plan = || LabelPlan::new(&recipe.relabel, &recipe.student, seed, count, network.classes);
-                let file = Path::new("distilled").join("soft-labels.safetensors");
-                let path = self.folder.join(&file);
+                let (name, key) = ("soft-labels.safetensors", &self.keys().stored_labels());
+                let file = Path::new("distilled").join(name);
+                let (aside, path) = (self.pipeline.stages.folder(key).join(name), self.folder.join(&file));
                 let make = |log: &StageLog| {
                     let plan = plan();
                     let described = plan.describe();
                     log.log(Level::Information, &described);
                     let streams = self.streams("relabel");
                     let views = Views { images: &set.images, student: &recipe.student, streams };
-                    relabel(&path, &plan, &views, &teacher.for_inference()?, log)?;
+                    relabel([&aside, &path], &plan, &views, &teacher.for_inference()?, log)?;
                     log.finish(&described)?;
                     Ok(vec![file.clone()])
                 };
                 let load = || SoftLabels::open(&path, plan());
-                let stored = self.outcome("relabel", &self.keys().stored_labels(), make, load)?;
+                let stored = self.outcome("relabel", key, make, load)?;
                 Ok(LabelSource::Stored(stored))
             }
             _ => Err(Error::new("the plan has soft labels and no teacher")),
@@ -475,15 +501,19 @@ impl VariantRun<'_> {
     /// Saves a trained network, or the last good one of a failed training; tells the file.
     fn keep(&self, trained: Trained, name: &str, log: &StageLog, epochs: usize) -> Result<Vec<PathBuf>> {
         let Trained { model, failure } = trained;
+        let path = self.folder.join(checkpoint(&format!("{name}-last-good")));
         if let Some(failure) = failure {
             if failure.code == CANCELLED {
                 return Err(failure);
             }
-            let path = self.folder.join(checkpoint(&format!("{name}-last-good")));
-            model.save(&path)?;
+            if let Err(error) = model.save(&path) {
+                return Err(failure.cause(error));
+            }
             log.finish("stopped")?;
             return Err(failure.cause(format!("the last good state is in `{}`", path.display())));
         }
+        // It failed before, and did not this time.
+        remove(&path)?;
         let file = checkpoint(name);
         model.save(&self.folder.join(&file))?;
         log.finish(&format!("{epochs} epochs"))?;

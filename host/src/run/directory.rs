@@ -1,7 +1,8 @@
 //! `runs/<name>/` and what every run writes there before its first stage.
 
 use super::{
-    atomic::{remove_partial, write_text},
+    atomic::{make_folder, remove_partial, unmade, write_text},
+    failpoint::at,
     read::{read_json, read_text},
 };
 use crate::plan::Plan;
@@ -12,6 +13,9 @@ use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
+
+/// Is locked while a process is at work.
+const LOCK: &str = "lock";
 
 /// The recipe as it was given.
 const RECIPE: &str = "recipe.toml";
@@ -51,10 +55,8 @@ pub struct Begun {
     pub typed: Typed,
     /// The recipe as given.
     pub recipe: String,
-    /// `plan.json`.
-    plan: Value,
-    /// `environment.json`.
-    environment: Value,
+    /// `plan.json` and `environment.json`; none if it was cut before its first stage.
+    resolved: Option<[Value; 2]>,
 }
 
 impl RunDirectory {
@@ -63,10 +65,8 @@ impl RunDirectory {
     /// # Errors
     /// If `explicit` is there and not empty, or the file system refuses.
     pub fn create(parent: &Path, name: &str, explicit: Option<&Path>) -> Result<Self> {
-        let refused = |path: &Path, error: std::io::Error| {
-            Error::with_code("file", format!("run directory `{}` cannot be made: {error}", path.display()))
-                .help("choose another with `--out DIR`")
-        };
+        let elsewhere =
+            |error: Error| error.context("no run directory").help("choose another with `--out DIR`");
         if let Some(path) = explicit {
             let occupied = path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
             if occupied {
@@ -76,20 +76,20 @@ impl RunDirectory {
                 )
                 .help("a run never overwrites another; choose an empty folder"));
             }
-            fs::create_dir_all(path).map_err(|error| refused(path, error))?;
-            return Self::locked(path.to_path_buf());
+            make_folder(path).map_err(elsewhere)?;
+            return Self::locked(path.to_path_buf()).map_err(elsewhere);
         }
-        fs::create_dir_all(parent).map_err(|error| refused(parent, error))?;
+        make_folder(parent).map_err(elsewhere)?;
         for number in 1u32.. {
             let path = parent.join(if number == 1 { name.to_string() } else { format!("{name}-{number}") });
-            match fs::create_dir(&path) {
+            match at("make folder", &path, || fs::create_dir(&path)) {
                 Ok(()) => {
-                    let directory = Self::locked(path)?;
+                    let directory = Self::locked(path).map_err(elsewhere)?;
                     point_latest(parent, &directory.path);
                     return Ok(directory);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(refused(&path, error)),
+                Err(error) => return Err(elsewhere(unmade(&path, &error))),
             }
         }
         Err(Error::new(format!("`{}` holds too many runs of the name `{name}`", parent.display())))
@@ -101,30 +101,34 @@ impl RunDirectory {
     /// Code `no-run` if no run was begun there; code `in-use` if a process is at work in it; code `file` if something in it
     /// cannot be read.
     pub fn resume(path: &Path) -> Result<(Self, Begun)> {
-        if !path.join(PLAN).is_file() {
-            let message = format!("`{}` holds no run: it has no `{PLAN}`", path.display());
-            return Err(
-                Error::with_code("no-run", message).help("give the folder of a run, e.g. `runs/latest`")
-            );
+        if let Some(missing) = [RECIPE, TYPED].iter().find(|file| !path.join(file).is_file()) {
+            let message = format!("`{}` holds no run: it has no `{missing}`", path.display());
+            return Err(Error::with_code("no-run", message).help(match path.join(LOCK).is_file() {
+                true => "it was cut before it had begun: delete the folder and start it again",
+                false => "give the folder of a run, e.g. `runs/latest`",
+            }));
         }
         let directory = Self::locked(fs::canonicalize(path).unwrap_or(path.to_path_buf()))?;
         remove_partial(&directory.path)?;
         let path = |name: &str| directory.path.join(name);
+        // The plan is written last.
+        let resolved = path(PLAN)
+            .is_file()
+            .then(|| -> Result<[Value; 2]> { Ok([read_json(&path(PLAN))?, read_json(&path(ENVIRONMENT))?]) });
         let begun = Begun {
             typed: read_json(&path(TYPED))?,
             recipe: read_text(&path(RECIPE))?,
-            plan: read_json(&path(PLAN))?,
-            environment: read_json(&path(ENVIRONMENT))?,
+            resolved: resolved.transpose()?,
         };
         Ok((directory, begun))
     }
 
     fn locked(path: PathBuf) -> Result<Self> {
-        let place = path.join("lock");
+        let place = path.join(LOCK);
         let refused = |error: std::io::Error| {
             Error::with_code("file", format!("`{}` cannot be locked: {error}", place.display()))
         };
-        let lock = File::create(&place).map_err(refused)?;
+        let lock = at("create", &place, || File::create(&place)).map_err(refused)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => {
@@ -145,8 +149,8 @@ impl RunDirectory {
         if plan.variants.len() == 1 { self.path.clone() } else { self.path.join(name) }
     }
 
-    /// Writes the recipe as given, what was typed, plan, environment and plugin lock. The plan comes last: where it is, a run
-    /// can be resumed.
+    /// Writes the recipe as given and what was typed, with which a run can be resumed, then plugin lock, environment and plan, so
+    /// that what changes until then is noticed.
     ///
     /// # Errors
     /// If the file system refuses.
@@ -175,8 +179,9 @@ impl Begun {
     /// If the plan cannot be told as JSON.
     pub fn changes(&self, plan: &Plan) -> Result<Vec<String>> {
         let mut changes = Vec::new();
-        compare("", &self.plan, &serde_json::to_value(plan)?, &mut changes);
-        compare("", &self.environment, &environment(), &mut changes);
+        let Some([before, environment_before]) = &self.resolved else { return Ok(Vec::new()) };
+        compare("", before, &serde_json::to_value(plan)?, &mut changes);
+        compare("", environment_before, &environment(), &mut changes);
         // Where a plugin lies does not matter: its sum is compared.
         changes.retain(|(place, _)| !(place.starts_with("plugins.") && place.ends_with(".path")));
         Ok(changes.into_iter().map(|(place, change)| format!("`{place}`: {change}")).collect())
@@ -228,7 +233,8 @@ fn point_latest(parent: &Path, path: &Path) {
     let target = path.file_name().map(PathBuf::from).unwrap_or_default();
     if link.is_symlink() || !link.exists() {
         #[cfg(unix)]
-        let made = std::os::unix::fs::symlink(&target, &aside).and_then(|()| fs::rename(&aside, &link));
+        let made = at("link", &link, || std::os::unix::fs::symlink(&target, &aside))
+            .and_then(|()| at("rename", &link, || fs::rename(&aside, &link)));
         #[cfg(not(unix))]
         let made: std::io::Result<()> = Ok(());
         if made.is_err() {

@@ -4,15 +4,18 @@ mod atomic;
 mod checkpoints;
 mod directory;
 mod distilled;
+mod failpoint;
 mod interruption;
 mod journal;
+#[cfg(test)]
+mod mangled;
 mod png;
 mod read;
 mod soft_labels;
 mod stage;
 mod stages;
 
-pub use atomic::{write_atomically, write_text};
+pub use atomic::{remove, write_atomically, write_text};
 pub use checkpoints::{CHECKPOINT, Checkpoint};
 pub use directory::{Begun, RunDirectory, Typed};
 pub use distilled::{Distilled, DistilledManifest, write_distilled};

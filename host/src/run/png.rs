@@ -1,9 +1,9 @@
 //! Pictures of tensors: lossless PNGs, and many images on one sheet.
 
-use super::atomic::write_atomically;
+use super::atomic::write_bytes;
 use guard_sdk::{Error, Result, Tensor};
-use image::{GrayImage, RgbImage};
-use std::path::Path;
+use image::{GrayImage, ImageFormat, RgbImage};
+use std::{io::Cursor, path::Path};
 
 /// Images are enlarged, by a whole factor, to about so many pixels.
 const SIDE: i64 = 64;
@@ -38,14 +38,19 @@ pub fn write_png(path: &Path, pixels: &Tensor) -> Result<()> {
     let (height, width) = (height as u32, width as u32);
     let bytes = Vec::<u8>::try_from(pixels.permute([1, 2, 0]).contiguous().reshape([-1]))?;
     let wrong = || Error::new(format!("an image of {channels} channels cannot be a PNG"));
-    write_atomically(path, |temporary| {
-        let saved = match channels {
-            1 => GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?.save(temporary),
-            3 => RgbImage::from_raw(width, height, bytes).ok_or_else(wrong)?.save(temporary),
-            _ => return Err(wrong()),
-        };
-        saved.map_err(|error| Error::with_code("file", error.to_string()))
-    })
+    // Not by `save`, which does not look whether the last bytes were written.
+    let mut file = Cursor::new(Vec::new());
+    let encoded = match channels {
+        1 => {
+            GrayImage::from_raw(width, height, bytes).ok_or_else(wrong)?.write_to(&mut file, ImageFormat::Png)
+        }
+        3 => {
+            RgbImage::from_raw(width, height, bytes).ok_or_else(wrong)?.write_to(&mut file, ImageFormat::Png)
+        }
+        _ => return Err(wrong()),
+    };
+    encoded.map_err(|error| Error::new(error.to_string()))?;
+    write_bytes(path, file.get_ref())
 }
 
 #[cfg(test)]
