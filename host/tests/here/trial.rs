@@ -118,9 +118,11 @@ impl Whole {
     fn go_on(&self, out: &str) -> Result<(), String> {
         let resumed = self.output(&mut self.command(&["--quiet", "--resume", out]))?;
         let (talk, run) = (stderr(&resumed), self.folder.join(out));
-        let cut_before_it_began = talk.contains("delete the folder and start it again");
-        if resumed.status.code() == Some(2) && cut_before_it_began {
-            fs::remove_dir_all(&run).map_err(|error| error.to_string())?;
+        let begun = run.join("command.json").exists();
+        if !begun && resumed.status.code() == Some(2) && talk.contains("holds no run") {
+            if run.exists() {
+                fs::remove_dir_all(&run).map_err(|error| error.to_string())?;
+            }
             let again = self.begin(out, "list")?;
             if !again.status.success() {
                 return Err(format!("it does not begin again: {}", stderr(&again)));

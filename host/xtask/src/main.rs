@@ -20,6 +20,7 @@ mod links;
 mod platform;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod torch;
 mod workspace;
@@ -63,6 +64,8 @@ enum Command {
     },
     /// Measure our steps beside the peer's
     Bench(bench::BenchArguments),
+    /// Kill runs of every kind wherever they write, and see that they go on as if nothing had happened
+    Soak(soak::SoakArguments),
     /// Build, then install the host and the plugins into a folder
     Install {
         /// The folder that gets `bin/` and `lib/`
@@ -81,6 +84,7 @@ fn main() -> ExitCode {
         Command::Run { args } => run::run(&workspace, &args),
         Command::Test { args } => test::test(&workspace, &args),
         Command::Bench(arguments) => bench::bench(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
+        Command::Soak(arguments) => soak::soak(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
         Command::Install { prefix, libtorch } => {
             install::install(&workspace, &prefix, libtorch).map(|()| ExitCode::SUCCESS)
         }
