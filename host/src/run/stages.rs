@@ -158,7 +158,8 @@ impl Stages {
         let log = journal.stage(stage.variant, stage.name);
         log.begin(resumed.as_ref().map_or(begin, |resumed| resumed.iteration))?;
         make(&log.keeping(checkpoints, resumed)).map_err(|error| match error.code.as_str() {
-            CHECKPOINT => {
+            // A part of the stage may have told of its own.
+            CHECKPOINT if error.help.is_none() => {
                 let folder = self.folder(stage.key);
                 error.help(format!("delete `{}`, and the stage begins anew", folder.display()))
             }

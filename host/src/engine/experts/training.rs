@@ -35,8 +35,8 @@ pub struct ExpertTrainer<'a> {
 }
 
 impl ExpertTrainer<'_> {
-    /// Trains one of `count` trajectories of a folder; its first iteration is the one after the last of the trajectory before it.
-    /// What regularizers remember of another one has no part in it.
+    /// Trains one of `count` trajectories, or the rest of it if it was cut; what regularizers remember of another has no part in
+    /// it. Who observes is told the iterations of all of them, counted through.
     ///
     /// # Errors
     /// If training fails.
