@@ -18,7 +18,7 @@ submit() { sbatch --parsable --kill-on-invalid-dep yes --output "$runs/logs/%x-%
 teacher=$(submit "$@" --job-name teacher <<'JOB'
 #!/usr/bin/env bash
 set -euo pipefail
-if [ -f "$RUNS/teacher/plan.json" ]; then
+if [ -f "$RUNS/teacher/command.json" ]; then
     "$GUARD_HOST" --quiet --resume "$RUNS/teacher"
 else
     "$GUARD_HOST" run "$RECIPE" --quiet --until train --out "$RUNS/teacher"
@@ -29,7 +29,7 @@ array=$(submit "$@" --job-name part --dependency "afterok:$teacher" --array "1-$
 #!/usr/bin/env bash
 set -euo pipefail
 out=$RUNS/part-$SLURM_ARRAY_TASK_ID
-if [ -f "$out/plan.json" ]; then
+if [ -f "$out/command.json" ]; then
     "$GUARD_HOST" --quiet --resume "$out" --reuse "$RUNS/teacher"
 else
     "$GUARD_HOST" run "$RECIPE" --quiet --shard slurm --reuse "$RUNS/teacher" --out "$out"
@@ -40,7 +40,7 @@ whole=$(submit "$@" --job-name whole --dependency "afterok:$array" <<'JOB'
 #!/usr/bin/env bash
 set -euo pipefail
 mapfile -t parts < <(seq -f "$RUNS/part-%g" "$PARTS")
-if [ -f "$RUNS/whole/plan.json" ]; then
+if [ -f "$RUNS/whole/command.json" ]; then
     "$GUARD_HOST" --quiet --resume "$RUNS/whole" "${parts[@]/#/--reuse=}"
 else
     "$GUARD_HOST" merge "${parts[@]}" --quiet --out "$RUNS/whole"

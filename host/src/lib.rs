@@ -10,6 +10,8 @@ pub mod cli;
 pub mod data;
 pub mod engine;
 pub mod exchange;
+#[cfg(test)]
+mod mangle;
 pub mod network;
 pub mod plan;
 pub mod plugin;

@@ -8,7 +8,7 @@ use guard_host::{
     data::Split,
     engine::{
         ImageGroup, Room, TrainingLoss,
-        experts::{ExpertFolder, ExpertManifest},
+        experts::{ExpertFolder, ExpertManifest, Trajectory},
     },
     network::{Architecture, Convnet, Model, NetworkSpec, NormLayer},
     plugin::{Context, Locator, NoNetworks, Plugins, Silent},
@@ -124,7 +124,7 @@ fn experts(folder: &std::path::Path, spec: &NetworkSpec) -> Result<ExpertFolder>
     let first: Vec<Tensor> =
         Model::fresh(spec, &Streams::new(1), Device::Cpu)?.parameters().iter().map(Tensor::detach).collect();
     let second = first.iter().map(|tensor| tensor + tensor.randn_like() * 0.01).collect();
-    experts.write(0, &[first, second], &[0.0, 0.0])?;
+    experts.write(0, &Trajectory { snapshots: vec![first, second], accuracies: vec![0.0, 0.0] })?;
     Ok(experts)
 }
 

@@ -47,7 +47,7 @@ fn stored(
     let views = Views { images: &examples.images, student: &student, streams: Streams::new(3) };
     let plan = LabelPlan::new(relabelling, &student, 3, 10, 4);
     let path = folder.join("soft-labels.safetensors");
-    relabel(&path, &plan, &views, teacher, &Unobserved).unwrap();
+    relabel([&folder.join("aside"), &path], &plan, &views, teacher, &Unobserved).unwrap();
     SoftLabels::open(&path, plan).unwrap()
 }
 

@@ -5,7 +5,7 @@ use guard_host::{
     data::Split,
     engine::{
         HostLab, Room, TrainingLoss,
-        experts::{ExpertFolder, ExpertManifest},
+        experts::{ExpertFolder, ExpertManifest, Trajectory},
     },
     network::{Architecture, Convnet, Model, NetworkSpec, NormLayer},
     plugin::Context,
@@ -81,7 +81,8 @@ fn measure(name: &str, steps: u64) -> u64 {
         let model = Model::fresh(&spec, &Streams::new(seed), Device::Cpu).unwrap();
         model.parameters().iter().map(Tensor::detach).collect()
     };
-    experts.write(0, &[snapshot(0), snapshot(1)], &[0.0, 0.0]).unwrap();
+    let snapshots = vec![snapshot(0), snapshot(1)];
+    experts.write(0, &Trajectory { snapshots, accuracies: vec![0.0, 0.0] }).unwrap();
 
     let options = json!({ "synthetic_steps": steps, "expert_epochs": 1, "max_start_epoch": 1 });
     let mut objective = bench.objective(name, options).unwrap();

@@ -227,11 +227,17 @@ fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), 
         recipe_blake3,
         device,
     };
-    let results = pipeline.run().map_err(|error| match interruption.exit_code() {
-        Some(exit_code) if error.code == CANCELLED => {
-            Failure::Stopped { exit_code, resume: resume_command(directory.path(), arguments) }
+    let goes_on = || resume_command(directory.path(), arguments);
+    // A full disk loses nothing but what was being written.
+    let failed = |error: Error| match &error {
+        Error { code, help: None, .. } if code == "file" => {
+            Failure::Run(error.help(format!("once that is put right, this goes on: {}", goes_on())))
         }
         _ => refused(error),
+    };
+    let results = pipeline.run().map_err(|error| match interruption.exit_code() {
+        Some(exit_code) if error.code == CANCELLED => Failure::Stopped { exit_code, resume: goes_on() },
+        _ => failed(error),
     })?;
     if matches!(task_work, Work::Teachers | Work::Part(_)) {
         if display == Display::Automatic {
@@ -240,10 +246,10 @@ fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), 
         return Ok(());
     }
     let (figures, others, results) = (summary(&results), legacy(&plan, &results), json(&results));
-    directory.write_json(RESULTS, &results)?;
-    directory.write_json("legacy.json", &others.json())?;
-    let page = page(&RunRecord::read(directory.path())?)?;
-    write_text(&directory.path().join("report.html"), &page)?;
+    directory.write_json(RESULTS, &results).map_err(failed)?;
+    directory.write_json("legacy.json", &others.json()).map_err(failed)?;
+    let page = RunRecord::read(directory.path()).and_then(|run| page(&run)).map_err(failed)?;
+    write_text(&directory.path().join("report.html"), &page).map_err(failed)?;
     if display == Display::Automatic {
         if !data.skipped.is_empty() {
             eprintln!(

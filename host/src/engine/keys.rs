@@ -3,6 +3,7 @@
 
 use crate::{
     plan::{Plan, StudentPlan, VariantPlan},
+    recipe::Training,
     run::{Shard, key},
 };
 use serde_json::{Value, json};
@@ -40,6 +41,13 @@ impl StageKeys<'_> {
     /// Of the teacher, where there is one.
     fn teacher_if_any(&self) -> Option<String> {
         self.variant.trains_teacher.then(|| self.teacher())
+    }
+
+    /// Of an expert's trajectory.
+    pub fn expert(&self, trajectory: u64) -> String {
+        let VariantPlan { recipe, network, .. } = self.variant;
+        let training = Training { epochs: recipe.experts.epochs, ..recipe.training.clone() };
+        key(&json!(["expert", self.common(), self.images[1], network, training, trajectory]))
     }
 
     /// Of the synthetic images and what stands beside them.

@@ -97,12 +97,6 @@ pub(super) fn load_method<T: Stateful>(
     }
 }
 
-/// The same with tensors of its own.
-pub(super) fn copy(State { version, json, tensors }: &State) -> State {
-    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor.detach().copy())).collect();
-    State { version: *version, json: json.clone(), tensors }
-}
-
 /// Tensors and nothing else.
 pub(super) fn of_tensors(tensors: Vec<(String, Tensor)>) -> State {
     State { tensors, ..State::default() }

@@ -1,9 +1,10 @@
 //! The stages in order, for every variant: train → distill → relabel → evaluate. Variants share their seeds.
 
+mod experts;
+
 use super::{
     Distiller, EvalOnly, Evaluation, Evaluator, LabelSource, Part, Ramp, Room, Stopped, StudentTrainer,
     Surrogates, SyntheticSet, Trained, Trainer, TrainingLoss, Views, WeightedRegularizer, accuracy,
-    experts::{ExpertFolder, ExpertManifest, ExpertTrainer},
     keys::StageKeys,
     relabel,
     results::{EVALUATIONS, RunResults, StudentResult, VariantResults, split_name},
@@ -14,10 +15,10 @@ use crate::{
     plan::{Plan, StudentPlan, VariantPlan},
     plugin::{Context, Hosted, NoNetworks, Plugins, Recorder},
     random::Streams,
-    recipe::{Distill, Labels, RegularizerUse, Student, TEACHER, Training},
+    recipe::{Distill, Labels, RegularizerUse, Student, TEACHER},
     run::{
         CANCELLED, Distilled, DistilledManifest, Journal, LEARNED_RATE, LabelPlan, Origin, RunDirectory,
-        Shard, SoftLabels, Stage, StageLog, Stages, Work, counts, write_atomically, write_distilled,
+        Shard, SoftLabels, Stage, StageLog, Stages, Work, counts, remove, write_atomically, write_distilled,
     },
 };
 use guard_sdk::{
@@ -201,34 +202,6 @@ impl VariantRun<'_> {
         self.outcome("train", &self.keys().teacher(), make, load)
     }
 
-    /// The expert trajectories: those of the folder, and what is missing.
-    fn experts(&self) -> Result<ExpertFolder> {
-        let (loss, streams) = (self.training_loss()?, self.streams("experts"));
-        let log = self.pipeline.journal.stage(&self.variant.name, "experts");
-        let recipe = &self.variant.recipe;
-        let data = self.pipeline.data;
-        let manifest = ExpertManifest {
-            dataset: self.pipeline.plan.data.name.clone(),
-            images: data.train.len() as u64,
-            network: self.variant.network.clone(),
-            training: Training { epochs: recipe.experts.epochs, ..recipe.training.clone() },
-        };
-        let place = recipe.experts.folder.clone().unwrap_or_else(|| self.folder.join("experts"));
-        let experts = ExpertFolder::prepare(&place, &manifest)?;
-        let trainer = ExpertTrainer {
-            split: &data.train,
-            held_out: &data.test,
-            loss: &loss,
-            streams: streams.clone(),
-            observer: &log,
-        };
-        let count = recipe.experts.count as u64;
-        log.begin(trainer.begin(&experts, count)?)?;
-        let trained = trainer.run(&experts, count, &self.context("experts", &streams, &log))?;
-        log.finish(&format!("{count} of {} epochs, {trained} trained now", recipe.experts.epochs))?;
-        Ok(experts)
-    }
-
     /// The synthetic set, from `distilled/`.
     fn distill(&self, distill: &Distill, teacher: Option<&Model>) -> Result<Distilled> {
         let folder = self.folder.join("distilled");
@@ -342,10 +315,10 @@ impl VariantRun<'_> {
             observer: log,
         };
         let mut regularizers = self.regularizers("distill", &distill.regularizers)?;
-        body(&distiller, &context, &mut objective, &mut regularizers).map_err(|stopped| {
+        let made = body(&distiller, &context, &mut objective, &mut regularizers).map_err(|stopped| {
             let Stopped { failure, last_good } = *stopped;
             let Some(set) = last_good.filter(|_| failure.code != CANCELLED) else { return failure };
-            let path = self.folder.join("distilled-last-good.safetensors");
+            let path = self.last_good_set();
             let mut tensors = vec![("images", set.images.contiguous()), ("labels", set.labels.contiguous())];
             tensors.extend(set.soft_labels.map(|soft| ("soft_labels", soft.contiguous())));
             let learned = set.learned.iter().map(|(name, value)| (name.as_str(), Tensor::from(*value)));
@@ -354,7 +327,15 @@ impl VariantRun<'_> {
                 Ok(()) => failure.cause(format!("the last good state is in `{}`", path.display())),
                 Err(error) => failure.cause(error),
             }
-        })
+        })?;
+        // It failed before, and did not this time.
+        remove(&self.last_good_set())?;
+        Ok(made)
+    }
+
+    /// Where the images are kept as they were before a step that failed.
+    fn last_good_set(&self) -> PathBuf {
+        self.folder.join("distilled-last-good.safetensors")
     }
 
     /// The labels that students learn from; what takes long is computed here and kept.
@@ -369,20 +350,21 @@ impl VariantRun<'_> {
             (Labels::Stored, Some(teacher), _) => {
                 let (count, seed) = (set.images.size()[0], self.pipeline.plan.seed);
                 let plan = || LabelPlan::new(&recipe.relabel, &recipe.student, seed, count, network.classes);
-                let file = Path::new("distilled").join("soft-labels.safetensors");
-                let path = self.folder.join(&file);
+                let (name, key) = ("soft-labels.safetensors", &self.keys().stored_labels());
+                let file = Path::new("distilled").join(name);
+                let (aside, path) = (self.pipeline.stages.folder(key).join(name), self.folder.join(&file));
                 let make = |log: &StageLog| {
                     let plan = plan();
                     let described = plan.describe();
                     log.log(Level::Information, &described);
                     let streams = self.streams("relabel");
                     let views = Views { images: &set.images, student: &recipe.student, streams };
-                    relabel(&path, &plan, &views, &teacher.for_inference()?, log)?;
+                    relabel([&aside, &path], &plan, &views, &teacher.for_inference()?, log)?;
                     log.finish(&described)?;
                     Ok(vec![file.clone()])
                 };
                 let load = || SoftLabels::open(&path, plan());
-                let stored = self.outcome("relabel", &self.keys().stored_labels(), make, load)?;
+                let stored = self.outcome("relabel", key, make, load)?;
                 Ok(LabelSource::Stored(stored))
             }
             _ => Err(Error::new("the plan has soft labels and no teacher")),
@@ -534,15 +516,19 @@ impl VariantRun<'_> {
     /// Saves a trained network, or the last good one of a failed training; tells the file.
     fn keep(&self, trained: Trained, name: &str, log: &StageLog, epochs: usize) -> Result<Vec<PathBuf>> {
         let Trained { model, failure } = trained;
+        let path = self.folder.join(checkpoint(&format!("{name}-last-good")));
         if let Some(failure) = failure {
             if failure.code == CANCELLED {
                 return Err(failure);
             }
-            let path = self.folder.join(checkpoint(&format!("{name}-last-good")));
-            model.save(&path)?;
+            if let Err(error) = model.save(&path) {
+                return Err(failure.cause(error));
+            }
             log.finish("stopped")?;
             return Err(failure.cause(format!("the last good state is in `{}`", path.display())));
         }
+        // It failed before, and did not this time.
+        remove(&path)?;
         let file = checkpoint(name);
         model.save(&self.folder.join(&file))?;
         log.finish(&format!("{epochs} epochs"))?;

@@ -100,7 +100,7 @@ impl Trainer<'_> {
         after_epoch: &mut dyn FnMut(&Model) -> Result<()>,
     ) -> Result<Option<Model>> {
         let Self { training, .. } = self;
-        let (split, validation) = self.parts()?;
+        let (split, validation) = parts(self.split, training, &self.streams)?;
         let mut progress = Progress::new(model, training);
         let begin = match self.observer.resumed() {
             Some(Checkpoint { iteration, state }) => {
@@ -143,15 +143,6 @@ impl Trainer<'_> {
         Ok(progress.into_model())
     }
 
-    /// How many there are in all epochs.
-    ///
-    /// # Errors
-    /// If there are no images to choose the best epoch on, though it is to be chosen.
-    pub fn iterations(&self) -> Result<u64> {
-        let (split, _) = self.parts()?;
-        Ok((split.len().div_ceil(self.training.batch_size) * self.training.epochs) as u64)
-    }
-
     fn save(&self, model: &Model, progress: &Progress, context: &Context) -> Result<State> {
         let parts = Parts::default().with("progress", progress.save(model));
         Ok(parts.with("loss", self.loss.save(context)?).into())
@@ -161,25 +152,6 @@ impl Trainer<'_> {
         let mut parts = Parts::try_from(state)?;
         progress.load(model, parts.take("progress")?)?;
         self.loss.load(context, parts.take("loss")?)
-    }
-
-    /// What is trained on, and what the best epoch is chosen on, if one is.
-    fn parts(&self) -> Result<(Split, Option<Split>)> {
-        let Training { keep, validation_share, .. } = *self.training;
-        if keep == KeptEpoch::Last {
-            return Ok((self.split.clone(), None));
-        }
-        let (rest, validation) = self.split.without(validation_share, &self.streams.named("validation"));
-        if rest.is_empty() || validation.is_empty() {
-            return Err(Error::new(format!(
-                "a share of {validation_share} of {} images leaves {} to train on and {} to choose on",
-                self.split.len(),
-                rest.len(),
-                validation.len()
-            ))
-            .help("change `training.validation_share`, or keep the last epoch"));
-        }
-        Ok((rest, Some(validation)))
     }
 
     fn step(
@@ -195,6 +167,34 @@ impl Trainer<'_> {
         let rate = schedule.rate_after_warmup(*warmup, context.iteration, context.iterations);
         descend(model, "loss/total", &total, optimizer, rate, context)
     }
+}
+
+/// How many iterations training on `split` has, in all epochs.
+///
+/// # Errors
+/// If there are no images to choose the best epoch on, though it is to be chosen.
+pub(super) fn iterations(split: &Split, training: &Training, streams: &Streams) -> Result<u64> {
+    let (split, _) = parts(split, training, streams)?;
+    Ok((split.len().div_ceil(training.batch_size) * training.epochs) as u64)
+}
+
+/// What is trained on, and what the best epoch is chosen on, if one is.
+fn parts(split: &Split, training: &Training, streams: &Streams) -> Result<(Split, Option<Split>)> {
+    let Training { keep, validation_share, .. } = *training;
+    if keep == KeptEpoch::Last {
+        return Ok((split.clone(), None));
+    }
+    let (rest, validation) = split.without(validation_share, &streams.named("validation"));
+    if rest.is_empty() || validation.is_empty() {
+        return Err(Error::new(format!(
+            "a share of {validation_share} of {} images leaves {} to train on and {} to choose on",
+            split.len(),
+            rest.len(),
+            validation.len()
+        ))
+        .help("change `training.validation_share`, or keep the last epoch"));
+    }
+    Ok((rest, Some(validation)))
 }
 
 /// How many images of `split` the network decides rightly.

@@ -12,7 +12,6 @@ use crate::{
 };
 use guard_sdk::Result;
 use serde::Deserialize;
-use serde_json::Value;
 use std::path::{Path, PathBuf};
 
 /// The file of the results.
@@ -56,7 +55,7 @@ impl RunRecord {
 
     /// A field of `environment.json`.
     pub fn environment(&self, name: &str) -> &str {
-        self.begun.environment().get(name).and_then(Value::as_str).unwrap_or("?")
+        self.begun.environment(name).unwrap_or("?")
     }
 
     /// What each folder of the variants is, in the plan's order.

@@ -3,15 +3,16 @@
 //! | file in `stages/<key>/` | what |
 //! |---|---|
 //! | `<iteration>.safetensors` | the state's tensors |
-//! | `<iteration>.json` | the rest of the state, and the BLAKE3 sum of all of it |
+//! | `<iteration>.json` | the rest of the state, and the BLAKE3 sum of all of it and of its place |
 //!
 //! Each is written aside, fsynced and renamed, the JSON last: where it is, the checkpoint is whole. The newest two are kept.
+//! A stage may keep other files there, which it writes over many steps. All go when it is finished.
 
 use super::{
-    atomic::{write_atomically, write_text},
+    atomic::{remove, write_atomically, write_text},
     read::{hashed, read_json, unreadable},
 };
-use guard_sdk::{Device, Error, Result, State, Tensor};
+use guard_sdk::{Device, Result, State, Tensor};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use std::{
@@ -67,7 +68,11 @@ impl Checkpoints {
     /// # Errors
     /// If the file system refuses.
     pub fn newest(&self, warn: impl Fn(&str)) -> Result<Option<Checkpoint>> {
-        for iteration in self.iterations()?.into_iter().rev() {
+        let whole = self.iterations("json")?;
+        for cut in self.iterations("safetensors")?.into_iter().filter(|cut| !whole.contains(cut)) {
+            self.remove(cut)?;
+        }
+        for iteration in whole.into_iter().rev() {
             match self.read(iteration) {
                 Ok(state) => return Ok(Some(Checkpoint { iteration, state })),
                 Err(error) => {
@@ -85,7 +90,7 @@ impl Checkpoints {
         self.taken.get().elapsed() >= rarer
     }
 
-    /// Writes one, and removes those that are no longer needed.
+    /// Writes one, and removes those that are no longer needed: older ones, and later ones of a stage that had to begin anew.
     ///
     /// # Errors
     /// If the file system refuses; those that were there are then as they were.
@@ -97,12 +102,15 @@ impl Checkpoints {
         };
         let named: Vec<_> = state.tensors.iter().map(on_cpu).collect();
         write_atomically(&tensors, |aside| Ok(Tensor::write_safetensors(&named, aside)?))?;
-        let blake3 = sum(&tensors, state.version, &state.json)?;
+        let blake3 = self.sum(*iteration, state.version, &state.json)?;
         let written = Record { version: state.version, json: state.json.clone(), blake3 };
         write_text(&record, &(serde_json::to_string(&written)? + "\n"))?;
-        for old in self.iterations()?.into_iter().rev().skip(KEPT) {
-            self.remove(old)?;
-        }
+        let (later, until_now): (Vec<u64>, Vec<u64>) =
+            self.iterations("json")?.into_iter().partition(|other| other > iteration);
+        later
+            .into_iter()
+            .chain(until_now.into_iter().rev().skip(KEPT))
+            .try_for_each(|other| self.remove(other))?;
         self.cost.set(begun.elapsed());
         self.taken.set(Instant::now());
         Ok(())
@@ -113,13 +121,13 @@ impl Checkpoints {
     /// # Errors
     /// If the file system refuses.
     pub fn clear(&self) -> Result<()> {
-        gone(&self.folder, fs::remove_dir_all(&self.folder))
+        remove(&self.folder)
     }
 
     fn read(&self, iteration: u64) -> Result<State> {
         let [tensors, record] = self.files(iteration);
         let Record { version, json, blake3 } = read_json(&record)?;
-        if sum(&tensors, version, &json)? != blake3 {
+        if self.sum(iteration, version, &json)? != blake3 {
             return Err(unreadable(&tensors, "it is not what was written"));
         }
         let tensors = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, error))?;
@@ -129,18 +137,18 @@ impl Checkpoints {
     /// The JSON goes first: without it there is no checkpoint.
     fn remove(&self, iteration: u64) -> Result<()> {
         let [tensors, record] = self.files(iteration);
-        [record, tensors].iter().try_for_each(|path| gone(path, fs::remove_file(path)))
+        remove(&record).and_then(|()| remove(&tensors))
     }
 
-    /// Those that there are, oldest first.
-    fn iterations(&self) -> Result<Vec<u64>> {
+    /// Those of which there is a file with the given extension, oldest first.
+    fn iterations(&self, extension: &str) -> Result<Vec<u64>> {
         if !self.folder.is_dir() {
             return Ok(Vec::new());
         }
         let entries = fs::read_dir(&self.folder).map_err(|error| unreadable(&self.folder, error))?;
         let iteration = |path: &Path| {
-            let json = path.extension().is_some_and(|extension| extension == "json");
-            path.file_stem().filter(|_| json)?.to_str()?.parse().ok()
+            let wanted = path.extension().is_some_and(|found| found == extension);
+            path.file_stem().filter(|_| wanted)?.to_str()?.parse().ok()
         };
         let mut found: Vec<u64> = entries.flatten().filter_map(|entry| iteration(&entry.path())).collect();
         found.sort_unstable();
@@ -150,22 +158,14 @@ impl Checkpoints {
     fn files(&self, iteration: u64) -> [PathBuf; 2] {
         ["safetensors", "json"].map(|extension| self.folder.join(format!("{iteration}.{extension}")))
     }
-}
 
-/// BLAKE3 of a state whose tensors are in a file.
-fn sum(tensors: &Path, version: u32, json: &Value) -> Result<String> {
-    let mut hasher = hashed(tensors)?;
-    hasher.update(format!("{version}{json}").as_bytes());
-    Ok(hasher.finalize().to_hex().to_string())
-}
-
-/// What was to be removed may not have been there.
-fn gone(path: &Path, removed: std::io::Result<()>) -> Result<()> {
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(Error::with_code("file", format!("`{}` cannot be removed: {error}", path.display())))
-        }
-        _ => Ok(()),
+    /// BLAKE3 of a state whose tensors are written, with its stage and iteration: no other checkpoint passes for it.
+    fn sum(&self, iteration: u64, version: u32, json: &Value) -> Result<String> {
+        let [tensors, _] = self.files(iteration);
+        let stage = self.folder.file_name().unwrap_or_default().display();
+        let mut hasher = hashed(&tensors)?;
+        hasher.update(format!("{stage} {iteration} {version} {json}").as_bytes());
+        Ok(hasher.finalize().to_hex().to_string())
     }
 }
 
@@ -237,6 +237,31 @@ mod tests {
     }
 
     #[test]
+    fn a_checkpoint_of_another_iteration_or_stage_does_not_pass_for_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = checkpoints(folder.path());
+        [1, 2].into_iter().for_each(|iteration| write(&checkpoints, iteration));
+        let stage = folder.path().join("stage");
+        for extension in ["json", "safetensors"] {
+            fs::rename(stage.join("2").with_extension(extension), stage.join("7").with_extension(extension))
+                .unwrap();
+        }
+        let (found, warnings) = newest(&checkpoints);
+        assert_eq!((found, warnings.len()), (Some(1), 1));
+        fs::rename(&stage, folder.path().join("other")).unwrap();
+        let other = Checkpoints::open(folder.path().join("other"), Duration::ZERO);
+        assert_eq!(newest(&other).0, None);
+    }
+
+    #[test]
+    fn those_of_a_life_that_came_further_go_when_the_stage_had_to_begin_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = checkpoints(folder.path());
+        [8, 9, 1].into_iter().for_each(|iteration| write(&checkpoints, iteration));
+        assert_eq!(names(folder.path()), ["1.json", "1.safetensors"]);
+    }
+
+    #[test]
     fn a_crash_at_any_point_of_a_write_leaves_the_older_one() {
         let folder = tempfile::tempdir().unwrap();
         let (checkpoints, stage) = (checkpoints(folder.path()), folder.path().join("stage"));
@@ -249,6 +274,7 @@ mod tests {
         // Between the files.
         fs::rename(aside.join("2.safetensors"), stage.join("2.safetensors")).unwrap();
         assert_eq!(newest(&checkpoints), (Some(1), Vec::new()));
+        assert!(!stage.join("2.safetensors").exists());
         // Between write and rename of the second.
         fs::write(aside.join("2.json"), "{}").unwrap();
         assert_eq!(newest(&checkpoints), (Some(1), Vec::new()));

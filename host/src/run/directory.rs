@@ -1,7 +1,8 @@
 //! `runs/<name>/` and what every run writes there before its first stage.
 
 use super::{
-    atomic::{remove_partial, write_text},
+    atomic::{make_folder, remove_partial, unmade, write_text},
+    failpoint::at,
     read::{read_json, read_text, unreadable},
     work::Work,
 };
@@ -14,6 +15,9 @@ use std::{
     fs::{self, File, TryLockError},
     path::{Path, PathBuf},
 };
+
+/// Is locked while a process is at work.
+const LOCK: &str = "lock";
 
 /// The recipe as it was given.
 const RECIPE: &str = "recipe.toml";
@@ -87,10 +91,8 @@ pub struct Begun {
     pub typed: Typed,
     /// The recipe as given.
     pub recipe: String,
-    /// `plan.json`.
-    plan: Value,
-    /// `environment.json`.
-    environment: Value,
+    /// `plan.json` and `environment.json`; none if it was cut before its first stage.
+    resolved: Option<[Value; 2]>,
 }
 
 impl RunDirectory {
@@ -99,10 +101,8 @@ impl RunDirectory {
     /// # Errors
     /// If `explicit` is there and not empty, or the file system refuses.
     pub fn create(parent: &Path, name: &str, explicit: Option<&Path>) -> Result<Self> {
-        let refused = |path: &Path, error: std::io::Error| {
-            Error::with_code("file", format!("run directory `{}` cannot be made: {error}", path.display()))
-                .help("choose another with `--out DIR`")
-        };
+        let elsewhere =
+            |error: Error| error.context("no run directory").help("choose another with `--out DIR`");
         if let Some(path) = explicit {
             let occupied = path.read_dir().is_ok_and(|mut entries| entries.next().is_some());
             if occupied {
@@ -112,20 +112,20 @@ impl RunDirectory {
                 )
                 .help("a run never overwrites another; choose an empty folder"));
             }
-            fs::create_dir_all(path).map_err(|error| refused(path, error))?;
-            return Self::locked(path.to_path_buf());
+            make_folder(path).map_err(elsewhere)?;
+            return Self::locked(path.to_path_buf()).map_err(elsewhere);
         }
-        fs::create_dir_all(parent).map_err(|error| refused(parent, error))?;
+        make_folder(parent).map_err(elsewhere)?;
         for number in 1u32.. {
             let path = parent.join(if number == 1 { name.to_string() } else { format!("{name}-{number}") });
-            match fs::create_dir(&path) {
+            match at("make folder", &path, || fs::create_dir(&path)) {
                 Ok(()) => {
-                    let directory = Self::locked(path)?;
+                    let directory = Self::locked(path).map_err(elsewhere)?;
                     point_latest(parent, &directory.path);
                     return Ok(directory);
                 }
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-                Err(error) => return Err(refused(&path, error)),
+                Err(error) => return Err(elsewhere(unmade(&path, &error))),
             }
         }
         Err(Error::new(format!("`{}` holds too many runs of the name `{name}`", parent.display())))
@@ -145,11 +145,11 @@ impl RunDirectory {
     }
 
     fn locked(path: PathBuf) -> Result<Self> {
-        let place = path.join("lock");
+        let place = path.join(LOCK);
         let refused = |error: std::io::Error| {
             Error::with_code("file", format!("`{}` cannot be locked: {error}", place.display()))
         };
-        let lock = File::create(&place).map_err(refused)?;
+        let lock = at("create", &place, || File::create(&place)).map_err(refused)?;
         match lock.try_lock() {
             Ok(()) => Ok(Self { path, _lock: lock }),
             Err(TryLockError::WouldBlock) => {
@@ -170,8 +170,8 @@ impl RunDirectory {
         self.path.join(plan.folder(name))
     }
 
-    /// Writes the recipe as given, what was typed, plan, environment and plugin lock. The plan comes last: where it is, a run
-    /// can be resumed.
+    /// Writes the recipe as given and what was typed, with which a run can be resumed, then plugin lock, environment and plan, so
+    /// that what changes until then is noticed.
     ///
     /// # Errors
     /// If the file system refuses.
@@ -199,33 +199,42 @@ impl Begun {
     /// # Errors
     /// Code `no-run` if no run was begun there; code `file` if something in it cannot be read.
     pub fn read(run: &Path) -> Result<Self> {
-        if !run.join(PLAN).is_file() {
-            let message = format!("`{}` holds no run: it has no `{PLAN}`", run.display());
-            return Err(
-                Error::with_code("no-run", message).help("give the folder of a run, e.g. `runs/latest`")
-            );
+        let path = |name: &str| run.join(name);
+        if let Some(missing) = [RECIPE, TYPED].iter().find(|file| !path(file).is_file()) {
+            let message = format!("`{}` holds no run: it has no `{missing}`", run.display());
+            return Err(Error::with_code("no-run", message).help(match path(LOCK).is_file() {
+                true => "it was cut before it had begun: delete the folder and start it again",
+                false => "give the folder of a run, e.g. `runs/latest`",
+            }));
         }
+        // The plan is written last.
+        let resolved = path(PLAN)
+            .is_file()
+            .then(|| -> Result<[Value; 2]> { Ok([read_json(&path(PLAN))?, read_json(&path(ENVIRONMENT))?]) });
         Ok(Self {
-            typed: read_json(&run.join(TYPED))?,
-            recipe: read_text(&run.join(RECIPE))?,
-            plan: read_json(&run.join(PLAN))?,
-            environment: read_json(&run.join(ENVIRONMENT))?,
+            typed: read_json(&path(TYPED))?,
+            recipe: read_text(&path(RECIPE))?,
+            resolved: resolved.transpose()?,
         })
     }
 
     /// The plan of the run, which lies in the directory `run`.
     ///
     /// # Errors
-    /// Code `file` if this host cannot read it.
+    /// Code `no-run` if it was cut before it had one; code `file` if this host cannot read it.
     pub fn plan(&self, run: &Path) -> Result<Plan> {
-        Plan::deserialize(&self.plan).map_err(|error| {
+        let Some([plan, _]) = &self.resolved else {
+            let message = format!("`{}` holds no run that has begun: it has no `{PLAN}`", run.display());
+            return Err(Error::with_code("no-run", message).help("resume it first"));
+        };
+        Plan::deserialize(plan).map_err(|error| {
             unreadable(&run.join(PLAN), error).help("it was perhaps written by another version of guard-host")
         })
     }
 
-    /// `environment.json`.
-    pub fn environment(&self) -> &Value {
-        &self.environment
+    /// A field of `environment.json`.
+    pub fn environment(&self, name: &str) -> Option<&str> {
+        self.resolved.as_ref()?[1].get(name)?.as_str()
     }
 
     /// What is no longer as it was when the run was begun, a line each.
@@ -233,8 +242,9 @@ impl Begun {
     /// # Errors
     /// If the plan cannot be told as JSON.
     pub fn changes(&self, plan: &Plan) -> Result<Vec<String>> {
-        let mut changes = differences(&self.plan, &serde_json::to_value(plan)?);
-        changes.extend(differences(&self.environment, &environment()));
+        let Some([before, environment_before]) = &self.resolved else { return Ok(Vec::new()) };
+        let mut changes = differences(before, &serde_json::to_value(plan)?);
+        changes.extend(differences(environment_before, &environment()));
         // Where a plugin lies does not matter: its sum is compared.
         changes.retain(|each| !(each.pointer.starts_with("/plugins/") && each.pointer.ends_with("/path")));
         Ok(changes.iter().map(|each| format!("`{}`: {}", each.place(), each.change())).collect())
@@ -256,7 +266,8 @@ fn point_latest(parent: &Path, path: &Path) {
     let target = path.file_name().map(PathBuf::from).unwrap_or_default();
     if link.is_symlink() || !link.exists() {
         #[cfg(unix)]
-        let made = std::os::unix::fs::symlink(&target, &aside).and_then(|()| fs::rename(&aside, &link));
+        let made = at("link", &link, || std::os::unix::fs::symlink(&target, &aside))
+            .and_then(|()| at("rename", &link, || fs::rename(&aside, &link)));
         #[cfg(not(unix))]
         let made: std::io::Result<()> = Ok(());
         if made.is_err() {

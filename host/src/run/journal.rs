@@ -1,13 +1,15 @@
 //! `metrics.jsonl`: the source of truth of a run's numbers.
 
 use super::{
-    atomic::write_text,
+    atomic::{unwritten, write_bytes},
+    failpoint::at,
     interruption::Interruption,
     metrics::{Line, METRICS},
+    read::unreadable,
     stage::StageLog,
     tensorboard::{Board, histogram, picture},
 };
-use guard_sdk::{Error, Result};
+use guard_sdk::Result;
 use std::{
     cell::RefCell,
     collections::HashSet,
@@ -46,24 +48,35 @@ struct Metrics {
 
 impl Journal {
     /// Opens the file in the run directory: a new one, or the one that an earlier part of the run wrote, less a last line
-    /// that was not finished.
+    /// that was not finished, and others that are damaged, of which it warns.
     ///
     /// # Errors
     /// If the file system refuses.
     pub fn open(run: &Path, display: Display) -> Result<Self> {
         let path = run.join(METRICS);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
-            text => text.map_err(|error| refused(&path, &error))?,
+        let text = match fs::read(&path) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
+            text => Some(text.map_err(|error| unreadable(&path, error))?),
         };
-        let whole: String = text.split_inclusive('\n').filter(|line| Line::read(line).is_some()).collect();
-        if whole.len() != text.len() {
-            write_text(&path, &whole)?;
+        let lines: Vec<&[u8]> =
+            text.iter().flat_map(|text| text.split_inclusive(|byte| *byte == b'\n')).collect();
+        let is_whole = |line: &&[u8]| line.ends_with(b"\n") && Line::of_bytes(line).is_some();
+        let (whole, others): (Vec<&[u8]>, Vec<&[u8]>) = lines.into_iter().partition(is_whole);
+        if text.is_none() || !others.is_empty() {
+            write_bytes(&path, &whole.concat())?;
         }
-        let earlier = whole.lines().filter_map(Line::read).map(|line| (line.variant, line.stage)).collect();
+        let earlier = whole.into_iter().filter_map(Line::of_bytes).map(|line| (line.variant, line.stage));
+        let earlier = earlier.collect();
         let board = Board::new(run, &path);
         let metrics = Metrics { file: appended(&path)?, path, earlier, board };
-        Ok(Self { file: Some(RefCell::new(metrics)), display, interruption: Interruption::default() })
+        let journal =
+            Self { file: Some(RefCell::new(metrics)), display, interruption: Interruption::default() };
+        // What was cut in the middle is no damage.
+        let damaged = others.iter().filter(|line| line.ends_with(b"\n")).count();
+        if damaged > 0 {
+            journal.warn(&format!("{damaged} lines of `metrics.jsonl` are damaged and are left out"));
+        }
+        Ok(journal)
     }
 
     /// Shows progress and writes nothing.
@@ -89,14 +102,17 @@ impl Journal {
         let Some(metrics) = &self.file else { return Ok(()) };
         let Metrics { path, file, earlier, board } = &mut *metrics.borrow_mut();
         if earlier.remove(&(variant.to_string(), stage.to_string())) {
-            let text = fs::read_to_string(&*path).map_err(|error| refused(path, &error))?;
-            let dropped = |line: &str| {
-                Line::read(line).is_some_and(|line| line.is_of(variant, stage) && line.iteration >= from)
+            let text = fs::read(&*path).map_err(|error| unreadable(path, error))?;
+            let dropped = |line: &[u8]| {
+                Line::of_bytes(line).is_some_and(|line| line.is_of(variant, stage) && line.iteration >= from)
             };
-            let kept = text.split_inclusive('\n').filter(|line| !dropped(line));
-            write_text(path, &kept.collect::<String>())?;
-            *file = appended(path)?;
-            board.dropped(variant);
+            let lines = text.split_inclusive(|byte| *byte == b'\n');
+            let kept: Vec<&[u8]> = lines.filter(|line| !dropped(line)).collect();
+            if kept.concat() != text {
+                write_bytes(path, &kept.concat())?;
+                *file = appended(path)?;
+                board.dropped(variant);
+            }
         }
         Ok(())
     }
@@ -108,13 +124,13 @@ impl Journal {
     pub(super) fn sync(&self) -> Result<()> {
         let Some(metrics) = &self.file else { return Ok(()) };
         let Metrics { path, file, .. } = &*metrics.borrow();
-        file.sync_data().map_err(|error| refused(path, &error))
+        at("sync", path, || file.sync_data()).map_err(|error| unwritten(path, &error))
     }
 
-    /// Says that a stage was not run, since there is its outcome: `whose`.
-    pub(super) fn found(&self, variant: &str, stage: &str, whose: &str) {
+    /// Says something of a stage that is not at work.
+    pub fn tell(&self, variant: &str, stage: &str, what: &str) {
         if self.display == Display::Automatic {
-            eprintln!("{variant}: {stage}: {whose}");
+            eprintln!("{variant}: {stage}: {what}");
         }
     }
 
@@ -159,17 +175,13 @@ impl Journal {
         let Metrics { path, file, board, .. } = &mut *metrics.borrow_mut();
         let text = serde_json::to_string(line)? + "\n";
         // In one write: a killed run leaves whole lines.
-        file.write_all(text.as_bytes()).map_err(|error| refused(path, &error))?;
+        at("append", path, || file.write_all(text.as_bytes())).map_err(|error| unwritten(path, &error))?;
         board.line(line)
     }
 }
 
 fn appended(path: &Path) -> Result<File> {
-    OpenOptions::new().create(true).append(true).open(path).map_err(|error| refused(path, &error))
-}
-
-fn refused(path: &Path, error: &std::io::Error) -> Error {
-    Error::with_code("file", format!("`{}` cannot be read or written: {error}", path.display()))
+    OpenOptions::new().append(true).open(path).map_err(|error| unwritten(path, &error))
 }
 
 #[cfg(test)]

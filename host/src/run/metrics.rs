@@ -28,6 +28,11 @@ impl Line {
         serde_json::from_str(text).ok()
     }
 
+    /// The same of bytes, which may be no text.
+    pub(super) fn of_bytes(line: &[u8]) -> Option<Self> {
+        Self::read(str::from_utf8(line).ok()?)
+    }
+
     pub(super) fn is_of(&self, variant: &str, stage: &str) -> bool {
         (self.variant.as_str(), self.stage.as_str()) == (variant, stage)
     }

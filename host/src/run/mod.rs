@@ -4,8 +4,11 @@ mod atomic;
 mod checkpoints;
 mod directory;
 mod distilled;
+mod failpoint;
 mod interruption;
 mod journal;
+#[cfg(test)]
+mod mangled;
 mod manifest;
 mod metrics;
 mod png;
@@ -16,7 +19,7 @@ mod stages;
 pub mod tensorboard;
 mod work;
 
-pub use atomic::{write_atomically, write_text};
+pub use atomic::{remove, write_atomically, write_text};
 pub use checkpoints::{CHECKPOINT, Checkpoint};
 pub use directory::{Begun, RunDirectory, Typed, shell};
 pub use distilled::{Distilled, counts, folders, write_distilled};

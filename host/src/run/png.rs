@@ -1,6 +1,6 @@
 //! Pictures of tensors: lossless PNGs, and many images on one sheet.
 
-use super::atomic::write_atomically;
+use super::atomic::write_bytes;
 use guard_sdk::{Device, Error, Kind, Result, Tensor};
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use std::path::Path;
@@ -54,10 +54,7 @@ pub fn attacked_sheet(clean: &Tensor, attacked: &[Tensor]) -> Result<Tensor> {
 /// # Errors
 /// If there are other channels, or the file system refuses.
 pub fn write_png(path: &Path, pixels: &Tensor) -> Result<()> {
-    let png = encode_png(pixels)?;
-    write_atomically(path, |temporary| {
-        std::fs::write(temporary, png).map_err(|error| Error::with_code("file", error.to_string()))
-    })
+    write_bytes(path, &encode_png(pixels)?)
 }
 
 /// Bytes `[C,H,W]` (grey or RGB) as a lossless PNG.

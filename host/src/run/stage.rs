@@ -33,6 +33,11 @@ pub trait Observer {
         Ok(())
     }
 
+    /// Told what does not look right.
+    fn warn(&self, message: &str) {
+        let _ = message;
+    }
+
     /// Called where there is nothing to keep.
     ///
     /// # Errors
@@ -173,7 +178,7 @@ impl<'a> StageLog<'a> {
         }
     }
 
-    /// Ends the stage with a word on its outcome.
+    /// Ends the stage with a word on its outcome. Its lines then outlast a failure of the machine, before its outcome counts.
     ///
     /// # Errors
     /// If the metrics could not be written.
@@ -185,6 +190,11 @@ impl<'a> StageLog<'a> {
         if !self.lines && self.journal.display == Display::Automatic {
             eprintln!("{}: {}: {outcome} ({seconds:.1} s)", self.variant, self.stage);
         }
+        self.failed_to_write()?;
+        self.journal.sync()
+    }
+
+    fn failed_to_write(&self) -> Result<()> {
         self.failure.take().map_or(Ok(()), Err)
     }
 }
@@ -208,14 +218,18 @@ impl Observer for StageLog<'_> {
 
     fn checkpoint(&self, iteration: u64, state: &mut dyn FnMut() -> Result<State>) -> Result<()> {
         self.finishes_steps.set(!self.stops_within_steps.get());
+        // The lines of the iterations before are part of what is kept.
+        self.failed_to_write()?;
         let stop = self.stop_if_asked();
         if let Some(checkpoints) = self.checkpoints.as_ref().filter(|each| stop.is_err() || each.due()) {
-            // The lines of the iterations before are part of what is kept.
-            self.failure.take().map_or(Ok(()), Err)?;
             self.journal.sync()?;
             checkpoints.write(&Checkpoint { iteration, state: state()? })?;
         }
         stop
+    }
+
+    fn warn(&self, message: &str) {
+        self.journal.warn(&format!("{}: {}: {message}", self.variant, self.stage));
     }
 
     fn stop_if_asked(&self) -> Result<()> {

@@ -2,7 +2,7 @@
 //! again, by another variant, by the same run resumed or by another run that may use it, is not run again.
 
 use super::{
-    atomic::write_text,
+    atomic::{link_atomically, write_text},
     checkpoints::{CHECKPOINT, Checkpoint, Checkpoints},
     journal::Journal,
     read::{hashed, read_json, unreadable},
@@ -114,47 +114,74 @@ impl Stages {
                     (true, false) => format!("as of {}", found.variant),
                     (false, _) => format!("as of {} in `{}`", found.variant, found.run.display()),
                 };
-                journal.found(stage.variant, stage.name, &whose);
+                journal.tell(stage.variant, stage.name, &whose);
             }
             None => {
                 journal.interruption.check()?;
-                let files = self.make(stage, journal, make)?;
+                let files = self.make(stage, journal, 0, make)?;
                 self.record(stage, files)?;
             }
         }
-        self.checkpoints(stage).clear()?;
+        self.clear(stage.key)?;
         load()
     }
 
-    fn make(
+    /// Runs a part of a stage that keeps its outcome itself, from the stage's iteration `begin` on. If it was cut, it goes on at
+    /// its last checkpoint.
+    ///
+    /// # Errors
+    /// As [`Stages::outcome`].
+    pub fn part(
+        &self,
+        part: &Stage,
+        journal: &Journal,
+        begin: u64,
+        make: impl FnOnce(&StageLog) -> Result<()>,
+    ) -> Result<()> {
+        journal.interruption.check()?;
+        self.make(part, journal, begin, make)?;
+        self.clear(part.key)
+    }
+
+    fn make<T>(
         &self,
         stage: &Stage,
         journal: &Journal,
-        make: impl FnOnce(&StageLog) -> Result<Vec<PathBuf>>,
-    ) -> Result<Vec<PathBuf>> {
-        let checkpoints = self.checkpoints(stage);
+        begin: u64,
+        make: impl FnOnce(&StageLog) -> Result<T>,
+    ) -> Result<T> {
+        let checkpoints = self.checkpoints(stage.key);
         let resumed = checkpoints.newest(|warning| journal.warn(warning))?;
         if let Some(Checkpoint { iteration, .. }) = &resumed {
-            journal.found(stage.variant, stage.name, &format!("goes on at iteration {iteration}"));
+            journal.tell(stage.variant, stage.name, &format!("goes on at iteration {iteration}"));
         }
         let log = journal.stage(stage.variant, stage.name);
-        log.begin(resumed.as_ref().map_or(0, |resumed| resumed.iteration))?;
+        log.begin(resumed.as_ref().map_or(begin, |resumed| resumed.iteration))?;
         make(&log.keeping(checkpoints, resumed)).map_err(|error| match error.code.as_str() {
-            CHECKPOINT => {
-                let folder = self.folder(stage);
+            // A part of the stage may have told of its own.
+            CHECKPOINT if error.help.is_none() => {
+                let folder = self.folder(stage.key);
                 error.help(format!("delete `{}`, and the stage begins anew", folder.display()))
             }
             _ => error,
         })
     }
 
-    fn checkpoints(&self, stage: &Stage) -> Checkpoints {
-        Checkpoints::open(self.folder(stage), self.checkpoint_every)
+    /// The folder of the checkpoints of the stage, or part, with the given key, and of what else it keeps until it is finished.
+    pub fn folder(&self, key: &str) -> PathBuf {
+        self.run.join(FOLDER).join(short(key))
     }
 
-    /// Of its checkpoints.
-    fn folder(&self, stage: &Stage) -> PathBuf {
-        self.run.join(FOLDER).join(short(stage.key))
+    /// Removes what a stage, or part, that is finished kept until then.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn clear(&self, key: &str) -> Result<()> {
+        self.checkpoints(key).clear()
+    }
+
+    fn checkpoints(&self, key: &str) -> Checkpoints {
+        Checkpoints::open(self.folder(key), self.checkpoint_every)
     }
 
     /// The record of `key`, if its files are as they were.
@@ -180,24 +207,8 @@ impl Stages {
         if from == stage.folder {
             return Ok(());
         }
-        for file in found.files.keys() {
-            let (from, to) = (from.join(file), stage.folder.join(file));
-            let refused = |error: std::io::Error| {
-                Error::with_code("file", format!("`{}` cannot be written: {error}", to.display()))
-            };
-            if let Some(parent) = to.parent() {
-                fs::create_dir_all(parent).map_err(refused)?;
-            }
-            match fs::remove_file(&to) {
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(refused(error)),
-                _ => {}
-            }
-            // Files are replaced and never written into, so that one file can stand in both places.
-            if fs::hard_link(&from, &to).is_err() {
-                fs::copy(&from, &to).map_err(refused)?;
-            }
-        }
-        Ok(())
+        // Files are replaced and never written into, so that one file can stand in both places.
+        found.files.keys().try_for_each(|file| link_atomically(&from.join(file), &stage.folder.join(file)))
     }
 
     fn record(&self, stage: &Stage, files: Vec<PathBuf>) -> Result<()> {

@@ -2,6 +2,9 @@
 #![allow(dead_code, reason = "no test program uses all of it")]
 
 pub mod events;
+pub mod left;
+pub mod points;
+pub mod trial;
 
 use serde_json::Value;
 use std::{
@@ -39,13 +42,14 @@ impl Here {
         self.folder.path().join(name)
     }
 
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_guard-host"));
+        command.args(arguments).current_dir(self.folder.path()).env_remove("GUARD_PLUGIN_PATH");
+        command
+    }
+
     pub fn run(&self, arguments: &[&str]) -> Output {
-        Command::new(env!("CARGO_BIN_EXE_guard-host"))
-            .args(arguments)
-            .current_dir(self.folder.path())
-            .env_remove("GUARD_PLUGIN_PATH")
-            .output()
-            .unwrap()
+        self.command(arguments).output().unwrap()
     }
 
     pub fn succeeds(&self, arguments: &[&str]) -> String {

@@ -21,6 +21,7 @@ mod links;
 mod platform;
 mod run;
 mod setup;
+mod soak;
 mod test;
 mod torch;
 mod workspace;
@@ -66,6 +67,8 @@ enum Command {
     Bench(bench::BenchArguments),
     /// Hold what the host writes and reads against the packages of others, fetched with pip
     Interop,
+    /// Kill runs of every kind wherever they write, and see that they go on as if nothing had happened
+    Soak(soak::SoakArguments),
     /// Build, then install the host and the plugins into a folder
     Install {
         /// The folder that gets `bin/` and `lib/`
@@ -85,6 +88,7 @@ fn main() -> ExitCode {
         Command::Test { args } => test::test(&workspace, &args),
         Command::Bench(arguments) => bench::bench(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
         Command::Interop => interop::interop(&workspace).map(|()| ExitCode::SUCCESS),
+        Command::Soak(arguments) => soak::soak(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
         Command::Install { prefix, libtorch } => {
             install::install(&workspace, &prefix, libtorch).map(|()| ExitCode::SUCCESS)
         }

@@ -203,9 +203,10 @@ impl Arrays {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mangle::{Dice, mangle};
 
     #[test]
-    fn an_evaluation_is_read_as_it_was_written() {
+    fn an_evaluation_is_read_as_it_was_written_and_mangled_files_are_named() {
         let attack = AttackResult {
             name: "fab".into(),
             correct: vec![true, false, false],
@@ -232,5 +233,19 @@ mod tests {
         assert_eq!(Evaluation::read(folder.path(), "teacher").unwrap(), evaluation);
         let name = format!("l2-{}/fab/size", 8.0 / 255.0);
         assert_eq!(evaluation.perturbations(), [(name, vec![0.25, 0.1])]);
+
+        let paths = files("teacher").map(|file| folder.path().join(file));
+        let whole = paths.clone().map(|path| std::fs::read(path).unwrap());
+        let (mut dice, mut refused) = (Dice(1), 0);
+        for _ in 0..400 {
+            paths.iter().zip(&whole).for_each(|(path, bytes)| std::fs::write(path, bytes).unwrap());
+            let which = dice.below(2);
+            std::fs::write(&paths[which], mangle(&mut dice, &whole[which])).unwrap();
+            if let Err(error) = Evaluation::read(folder.path(), "teacher") {
+                refused += 1;
+                assert!(error.message.contains("teacher."), "{error}");
+            }
+        }
+        assert!(refused > 200, "{refused}");
     }
 }

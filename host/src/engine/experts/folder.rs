@@ -1,7 +1,7 @@
 //! `experts/`: a manifest, and one safetensors file per trajectory with the tensors `<snapshot>/<name>` and `accuracy`. A
-//! file is there whole or not at all, so that interrupted training goes on with the next missing one.
+//! file is there whole or not at all.
 
-use super::{manifest::ExpertManifest, mapped::Mapped};
+use super::{manifest::ExpertManifest, mapped::Mapped, training::Trajectory};
 use crate::{
     network::{Model, Program, weights::write_tensors},
     run::write_text,
@@ -73,7 +73,7 @@ impl ExpertFolder {
 
     /// Number of snapshots of each: the initialisation, and one after every epoch.
     pub fn snapshots(&self) -> u64 {
-        self.manifest.training.epochs as u64 + 1
+        (self.manifest.training.epochs as u64).saturating_add(1)
     }
 
     /// What objectives are told of the first `count`.
@@ -106,18 +106,18 @@ impl ExpertFolder {
         Ok(sizes.map_err(|error| Error::with_code("file", error.to_string()))?.iter().sum())
     }
 
-    /// Writes a trajectory: each snapshot's tensors, and how many of the held-out images it got right.
+    /// Writes a trajectory.
     ///
     /// # Errors
     /// If the file system refuses.
-    pub fn write(&self, trajectory: u64, snapshots: &[Vec<Tensor>], accuracies: &[f64]) -> Result<()> {
+    pub fn write(&self, number: u64, Trajectory { snapshots, accuracies }: &Trajectory) -> Result<()> {
         let names = self.names();
         let mut tensors = vec![(ACCURACY.to_string(), Tensor::f_from_slice(accuracies)?)];
         for (snapshot, values) in snapshots.iter().enumerate() {
             let named = names.iter().zip(values);
             tensors.extend(named.map(|(name, value)| (key(snapshot as u64, name), value.shallow_clone())));
         }
-        write_tensors(&self.file(trajectory), &tensors)
+        write_tensors(&self.file(number), &tensors)
     }
 
     /// The network at a snapshot, with tensors of its own that need no gradients.

@@ -1,15 +1,21 @@
-//! The trajectories that are missing: networks on real data with the recipe's training loss, a snapshot after every epoch.
+//! A trajectory that is missing: a network on real data with the recipe's training loss, a snapshot after every epoch.
 
 use super::folder::ExpertFolder;
 use crate::{
     data::Split,
-    engine::{Trained, Trainer, TrainingLoss, parts::copy},
+    engine::{
+        Trained, Trainer, TrainingLoss,
+        parts::{Parts, misfit, of_tensors},
+        train::iterations,
+    },
     network::Model,
     plugin::Context,
     random::Streams,
-    run::Observer,
+    run::{Checkpoint, Observer},
 };
-use guard_sdk::{Level, Result, State, Tensor};
+use guard_sdk::{Result, State, Tensor};
+use serde::{Deserialize, Serialize};
+use std::cell::RefCell;
 
 /// How many held-out images each snapshot's accuracy is measured on, at most.
 const HELD_OUT: usize = 2000;
@@ -26,50 +32,55 @@ pub struct ExpertTrainer<'a> {
     pub loss: &'a TrainingLoss,
     /// Of all experts; each has its own.
     pub streams: Streams,
-    /// Watches.
-    pub observer: &'a dyn Observer,
 }
 
 impl ExpertTrainer<'_> {
-    /// Trains those of the first `count` trajectories that the folder does not have. Returns how many there were.
+    /// Trains one of `count` trajectories, or the rest of it if it was cut; what regularizers remember of another has no part in
+    /// it. Who observes is told the iterations of all of them, counted through.
     ///
     /// # Errors
-    /// If training fails or the file system refuses; trajectories that were finished stay.
-    pub fn run(&self, folder: &ExpertFolder, count: u64, context: &Context) -> Result<u64> {
-        let missing: Vec<u64> = (0..count).filter(|&trajectory| !folder.has(trajectory)).collect();
-        // No trajectory depends on those before it, whatever regularizers remember.
-        let untouched = self.loss.save(context)?;
-        for &trajectory in &missing {
-            self.loss.load(context, copy(&untouched))?;
-            let streams = self.streams.numbered(trajectory);
-            let manifest = folder.manifest();
-            let fresh = Model::fresh(&manifest.network, &streams.named("network"), context.device)?;
-            let (mut snapshots, mut accuracies) = (vec![copies(&fresh)], vec![self.accuracy(&fresh)?]);
-            let observer = One { observer: self.observer, trajectory, count };
-            let trainer = self.trainer(folder, streams, &observer);
-            let Trained { failure, .. } = trainer.run_with(fresh, context, &mut |model| {
-                snapshots.push(copies(model));
-                accuracies.push(self.accuracy(model)?);
+    /// If training fails.
+    pub fn run(
+        &self,
+        folder: &ExpertFolder,
+        trajectory: u64,
+        count: u64,
+        observer: &dyn Observer,
+        context: &Context,
+    ) -> Result<Trajectory> {
+        let streams = self.streams.numbered(trajectory);
+        let fresh = Model::fresh(&folder.manifest().network, &streams.named("network"), context.device)?;
+        let begin = trajectory * self.iterations(folder)?;
+        let (kept, resumed) = match observer.resumed() {
+            Some(cut) => Trajectory::resumed(cut, begin, &fresh)?,
+            None => {
+                let first =
+                    Trajectory { snapshots: vec![copies(&fresh)], accuracies: vec![self.accuracy(&fresh)?] };
+                (first, None)
+            }
+        };
+        let kept = RefCell::new(kept);
+        let observer = One { observer, begin, count, kept: &kept, resumed: RefCell::new(resumed) };
+        let Trained { failure, .. } =
+            self.trainer(folder, streams, &observer).run_with(fresh, context, &mut |model| {
+                let accuracy = self.accuracy(model)?;
+                let mut kept = kept.borrow_mut();
+                kept.snapshots.push(copies(model));
+                kept.accuracies.push(accuracy);
                 Ok(())
             });
-            if let Some(failure) = failure {
-                return Err(failure.context(format!("expert {trajectory}")));
-            }
-            folder.write(trajectory, &snapshots, &accuracies)?;
-            let last = 100.0 * accuracies.last().copied().unwrap_or_default();
-            let line = format!("expert {} of {count}: {last:.1} % of held-out images right", trajectory + 1);
-            context.recorder.log(Level::Information, &line);
+        match failure {
+            Some(failure) => Err(failure.context(format!("expert {trajectory}"))),
+            None => Ok(kept.into_inner()),
         }
-        Ok(missing.len() as u64)
     }
 
-    /// The iteration of all trajectories' that training goes on at: where the first missing one begins.
+    /// How many iterations each trajectory has.
     ///
     /// # Errors
-    /// As [`Trainer::iterations`].
-    pub fn begin(&self, folder: &ExpertFolder, count: u64) -> Result<u64> {
-        let each = self.trainer(folder, self.streams.clone(), self.observer).iterations()?;
-        Ok((0..count).take_while(|&trajectory| folder.has(trajectory)).count() as u64 * each)
+    /// As [`iterations`].
+    pub fn iterations(&self, folder: &ExpertFolder) -> Result<u64> {
+        iterations(self.split, &folder.manifest().training, &self.streams)
     }
 
     fn trainer<'b>(
@@ -95,24 +106,92 @@ impl ExpertTrainer<'_> {
     }
 }
 
-/// One of the trajectories. What is cut begins anew: its checkpoints are the whole trajectories.
+/// A network at the beginning of its training and after each epoch so far.
+pub struct Trajectory {
+    /// The tensors of each.
+    pub snapshots: Vec<Vec<Tensor>>,
+    /// The share of held-out images that each classifies rightly.
+    pub accuracies: Vec<f64>,
+}
+
+/// The numbers of a [`Trajectory`].
+#[derive(Serialize, Deserialize)]
+struct Numbers {
+    accuracies: Vec<f64>,
+}
+
+impl Trajectory {
+    fn save(&self) -> Result<State> {
+        let numbers = Numbers { accuracies: self.accuracies.clone() };
+        let tensors = self.snapshots.iter().flatten().enumerate();
+        let named = tensors.map(|(number, tensor)| (number.to_string(), tensor.shallow_clone())).collect();
+        Ok(State { json: serde_json::to_value(numbers)?, ..of_tensors(named) })
+    }
+
+    /// A trajectory of `fresh` that was cut, and the training as it was then, whose iterations are counted from `begin` on.
+    fn resumed(
+        Checkpoint { iteration, state }: Checkpoint,
+        begin: u64,
+        fresh: &Model,
+    ) -> Result<(Self, Option<Checkpoint>)> {
+        let mut parts = Parts::try_from(state)?;
+        let training = parts.take("training")?;
+        let State { json, tensors, .. } = parts.take("trajectory")?;
+        let Numbers { accuracies } = serde_json::from_value(json).map_err(misfit)?;
+        let mut tensors: Vec<(usize, Tensor)> = tensors
+            .into_iter()
+            .map(|(number, tensor)| Ok((number.parse().map_err(misfit)?, tensor)))
+            .collect::<Result<_>>()?;
+        tensors.sort_by_key(|(number, _)| *number);
+        let tensors: Vec<Tensor> = tensors.into_iter().map(|(_, tensor)| tensor).collect();
+        let each = fresh.parameters().len() + fresh.buffers().len();
+        if tensors.len() != each * accuracies.len() {
+            return Err(misfit(format!("{} tensors of {} snapshots", tensors.len(), accuracies.len())));
+        }
+        let snapshots = tensors
+            .chunks(each)
+            .map(|snapshot| snapshot.iter().map(Tensor::shallow_clone).collect())
+            .collect();
+        let iteration = iteration.saturating_sub(begin);
+        Ok((Self { snapshots, accuracies }, Some(Checkpoint { iteration, state: training })))
+    }
+}
+
+/// One of the trajectories, whose iterations are some of all.
 struct One<'a> {
     observer: &'a dyn Observer,
-    trajectory: u64,
+    begin: u64,
     count: u64,
+    kept: &'a RefCell<Trajectory>,
+    resumed: RefCell<Option<Checkpoint>>,
 }
 
 impl Observer for One<'_> {
     fn iteration(&self, iteration: u64, iterations: u64) {
-        let Self { observer, trajectory, count } = *self;
-        observer.iteration(trajectory * iterations + iteration, count * iterations);
+        self.observer.iteration(self.begin + iteration, self.count * iterations);
     }
 
-    fn checkpoint(&self, _: u64, _: &mut dyn FnMut() -> Result<State>) -> Result<()> {
+    fn resumed(&self) -> Option<Checkpoint> {
+        self.resumed.take()
+    }
+
+    fn checkpoint(&self, iteration: u64, state: &mut dyn FnMut() -> Result<State>) -> Result<()> {
+        self.observer.checkpoint(self.begin + iteration, &mut || {
+            let parts = Parts::default().with("training", state()?);
+            Ok(parts.with("trajectory", self.kept.borrow().save()?).into())
+        })
+    }
+
+    fn warn(&self, message: &str) {
+        self.observer.warn(message);
+    }
+
+    fn stop_if_asked(&self) -> Result<()> {
         self.observer.stop_if_asked()
     }
 }
 
+/// Tensors of its own, on the CPU.
 fn copies(model: &Model) -> Vec<Tensor> {
     let tensors = model.parameters().iter().chain(model.buffers());
     tensors.map(|tensor| tensor.detach().copy().to_device(guard_sdk::Device::Cpu)).collect()

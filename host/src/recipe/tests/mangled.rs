@@ -1,22 +1,10 @@
 //! Mangled recipes: whatever the bytes, the answer is a recipe or problems with their places.
 
 use super::*;
+use crate::mangle::Dice;
 
 /// How many mangled recipes are read.
 const MANGLED: usize = 2000;
-
-/// SplitMix64: the same mangling in every run.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, n: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) % n as u64) as usize
-    }
-}
 
 /// Changes a few bytes, which mostly makes it no TOML.
 fn mangle_bytes(dice: &mut Dice, text: &str) -> String {

@@ -14,7 +14,7 @@ pub fn legacy_figures(legacy: &Legacy) -> String {
         return html;
     }
     html.push_str(
-        "<details><summary>Figures of other papers, for comparison with those papers only</summary>\n",
+        "<details class=\"legacy\"><summary>Figures of other papers, for comparison with those papers only</summary>\n",
     );
     let cell = |figure: Option<f64>, decimals: usize| {
         figure.map_or_else(|| "–".to_string(), |figure| format!("{figure:.decimals$}"))

@@ -1,51 +1,14 @@
-//! Soft labels to and from disk, one epoch at a time.
+//! Soft labels that were written, read one epoch at a time.
 
-use super::LabelPlan;
+use super::{LabelPlan, Part};
+use crate::run::read::unreadable;
 use guard_sdk::{Device, Error, Result, Tensor};
 use std::{
     cell::RefCell,
     fs::File,
-    io::{Read, Seek, SeekFrom, Write},
+    io::{Read, Seek, SeekFrom},
     path::{Path, PathBuf},
 };
-
-/// A file of soft labels that is being written; memory holds one epoch.
-pub struct SoftLabelsWriter<'a> {
-    plan: &'a LabelPlan,
-    file: File,
-    /// Length of the header.
-    begin: u64,
-}
-
-impl<'a> SoftLabelsWriter<'a> {
-    /// Begins the file. It is whole once every epoch has been written.
-    ///
-    /// # Errors
-    /// If the file system refuses.
-    pub fn create(path: &Path, plan: &'a LabelPlan) -> Result<Self> {
-        let header = plan.header();
-        let mut file = File::create(path).map_err(refused)?;
-        file.write_all(&header).map_err(refused)?;
-        file.set_len(plan.file_bytes()).map_err(refused)?;
-        Ok(Self { plan, file, begin: header.len() as u64 })
-    }
-
-    /// Writes the labels of one epoch from logits `[N,K]` in the order of the images.
-    ///
-    /// # Errors
-    /// If a logit does not fit into the format, or the file system refuses.
-    pub fn epoch(&mut self, epoch: i64, logits: &Tensor) -> Result<()> {
-        let tensors = self.plan.code.encode(&logits.f_to_device(Device::Cpu)?)?;
-        for ((part, place), tensor) in self.plan.places().into_iter().zip(&tensors) {
-            let length = self.plan.images as u64 * part.bytes();
-            let mut bytes = vec![0u8; length as usize];
-            tensor.f_contiguous()?.f_copy_data_u8(&mut bytes, tensor.numel())?;
-            self.file.seek(SeekFrom::Start(self.begin + place + epoch as u64 * length)).map_err(refused)?;
-            self.file.write_all(&bytes).map_err(refused)?;
-        }
-        Ok(())
-    }
-}
 
 /// Soft labels that were written; memory holds one epoch as it is in the file.
 pub struct SoftLabels {
@@ -66,17 +29,8 @@ impl SoftLabels {
     /// # Errors
     /// If it cannot be opened, or is another plan's.
     pub fn open(path: &Path, plan: LabelPlan) -> Result<Self> {
-        let unreadable = |error: std::io::Error| {
-            Error::with_code("file", format!("`{}` cannot be read: {error}", path.display()))
-        };
-        let mut file = File::open(path).map_err(unreadable)?;
-        let expected = plan.header();
-        let mut header = vec![0u8; expected.len()];
-        file.read_exact(&mut header).map_err(unreadable)?;
-        if header != expected || file.metadata().map_err(unreadable)?.len() != plan.file_bytes() {
-            let message = format!("`{}` holds soft labels of another run", path.display());
-            return Err(Error::with_code("file", message).help("make them anew"));
-        }
+        let mut file = File::open(path).map_err(|error| unreadable(path, error))?;
+        plan.check(path, &mut file)?;
         Ok(Self { plan, path: path.to_path_buf(), open: RefCell::new(Open { file, present: None }) })
     }
 
@@ -87,9 +41,7 @@ impl SoftLabels {
     pub fn logits(&self, epoch: i64, positions: &Tensor) -> Result<Tensor> {
         let mut open = self.open.borrow_mut();
         if open.present.as_ref().is_none_or(|(present, _)| *present != epoch) {
-            let tensors = self.read(&mut open.file, epoch).map_err(|error| {
-                Error::with_code("file", format!("`{}` cannot be read: {error}", self.path.display()))
-            })?;
+            let tensors = self.read(&mut open.file, epoch)?;
             open.present = Some((epoch, tensors));
         }
         let Some((_, tensors)) = &open.present else { return Err(Error::new("no epoch was read")) };
@@ -100,38 +52,51 @@ impl SoftLabels {
     }
 
     fn read(&self, file: &mut File, epoch: i64) -> Result<Vec<Tensor>> {
-        let begin = self.plan.header().len() as u64;
-        let part = |(part, place): (super::Part, u64)| {
-            let length = self.plan.images as u64 * part.bytes();
-            let mut bytes = vec![0u8; length as usize];
-            file.seek(SeekFrom::Start(begin + place + epoch as u64 * length)).map_err(refused)?;
-            file.read_exact(&mut bytes).map_err(refused)?;
+        let tensor = |(part, bytes): (Part, Vec<u8>)| {
             let shape: Vec<i64> = [&[self.plan.images][..], &part.shape].concat();
             Ok(Tensor::f_from_data_size(&bytes, &shape, part.kind)?)
         };
-        self.plan.places().into_iter().map(part).collect()
+        self.plan.read(&self.path, file, epoch)?.into_iter().map(tensor).collect()
     }
 }
 
-fn refused(error: std::io::Error) -> Error {
-    Error::with_code("file", error.to_string())
+impl LabelPlan {
+    /// Looks whether an open file is one of this plan's.
+    ///
+    /// # Errors
+    /// If not, or if it cannot be read.
+    pub(super) fn check(&self, path: &Path, file: &mut File) -> Result<()> {
+        let expected = self.header();
+        let mut header = Vec::new();
+        let read = file.by_ref().take(expected.len() as u64).read_to_end(&mut header);
+        let length = read.and_then(|_| file.metadata()).map_err(|error| unreadable(path, error))?.len();
+        if header != expected || length != self.file_bytes() {
+            let message = format!("`{}` holds soft labels of another run", path.display());
+            return Err(Error::with_code("file", message).help("make them anew"));
+        }
+        Ok(())
+    }
+
+    /// The bytes of each part of an epoch, of the first image first.
+    ///
+    /// # Errors
+    /// If the file cannot be read.
+    pub(super) fn read(&self, path: &Path, file: &mut File, epoch: i64) -> Result<Vec<(Part, Vec<u8>)>> {
+        let read = |(part, place): (Part, u64)| {
+            let mut bytes = vec![0u8; (self.images as u64 * part.bytes()) as usize];
+            file.seek(SeekFrom::Start(place)).and_then(|_| file.read_exact(&mut bytes))?;
+            Ok((part, bytes))
+        };
+        let parts = self.places(epoch).into_iter().map(read).collect::<std::io::Result<Vec<_>>>();
+        parts.map_err(|error| unreadable(path, error))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::{SoftLabelsWriter, tests::*};
     use super::*;
-    use crate::recipe::{LabelStorage, Relabel, Student};
-    use guard_sdk::Kind;
-
-    fn plan(storage: LabelStorage, top_k: Option<usize>, seed: u64) -> LabelPlan {
-        let relabel = Relabel { storage, top_k, ..Relabel::default() };
-        let student = Student { epochs: 3, ..Student::default() };
-        LabelPlan::new(&relabel, &student, seed, 5, 4)
-    }
-
-    fn logits(epoch: i64) -> Tensor {
-        (Tensor::arange(20, (Kind::Float, Device::Cpu)) * 0.25 + epoch as f64).reshape([5, 4])
-    }
+    use crate::recipe::LabelStorage;
 
     #[test]
     fn every_epoch_comes_back_and_other_readers_open_the_file() {
@@ -143,17 +108,17 @@ mod tests {
             (LabelStorage::Int8, Some(4)),
         ] {
             let path = folder.path().join("x.safetensors");
-            let first = plan(storage, top_k, 1);
-            let mut writer = SoftLabelsWriter::create(&path, &first).unwrap();
-            // In any order.
-            [2, 0, 1].into_iter().for_each(|epoch| writer.epoch(epoch, &logits(epoch)).unwrap());
+            let first = five_images(storage, top_k, 1);
+            let mut writer = SoftLabelsWriter::create(&folder.path().join("aside"), &first).unwrap();
+            batches(0).for_each(|(epoch, rows)| writer.write(epoch, &rows, &logits(epoch, &rows)).unwrap());
+            writer.finish(&path).unwrap();
             assert_eq!(path.metadata().unwrap().len(), first.file_bytes());
 
-            let labels = SoftLabels::open(&path, plan(storage, top_k, 1)).unwrap();
+            let labels = SoftLabels::open(&path, five_images(storage, top_k, 1)).unwrap();
             let rows = Tensor::from_slice(&[4i64, 0]);
             for epoch in [0, 2, 1] {
                 let found = labels.logits(epoch, &rows).unwrap();
-                let expected = logits(epoch).index_select(0, &rows);
+                let expected = logits(epoch as u64, &[4, 0]);
                 let largest = |logits: &Tensor| logits.amax([-1].as_slice(), false);
                 let off = (largest(&found) - largest(&expected)).abs().max().double_value(&[]);
                 assert!(off < 0.01, "{storage:?} {top_k:?}, epoch {epoch}: {off}");
@@ -170,12 +135,14 @@ mod tests {
     fn labels_of_another_seed_are_refused_and_so_is_a_shortened_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("x.safetensors");
-        let written = plan(LabelStorage::Float16, None, 1);
-        let mut writer = SoftLabelsWriter::create(&path, &written).unwrap();
-        (0..3).for_each(|epoch| writer.epoch(epoch, &logits(epoch)).unwrap());
-        let error = SoftLabels::open(&path, plan(LabelStorage::Float16, None, 2)).err().unwrap();
-        assert!(error.message.contains("soft labels of another run"), "{error}");
-        File::options().write(true).open(&path).unwrap().set_len(written.file_bytes() - 1).unwrap();
-        assert!(SoftLabels::open(&path, plan(LabelStorage::Float16, None, 1)).is_err());
+        let written = five_images(LabelStorage::Float16, None, 1);
+        SoftLabelsWriter::create(&folder.path().join("aside"), &written).unwrap().finish(&path).unwrap();
+        let open = |seed| SoftLabels::open(&path, five_images(LabelStorage::Float16, None, seed));
+        assert!(open(1).is_ok());
+        assert!(open(2).err().unwrap().message.contains("soft labels of another run"));
+        for length in [written.file_bytes() - 1, 9, 0] {
+            File::options().write(true).open(&path).unwrap().set_len(length).unwrap();
+            assert!(open(1).err().unwrap().message.contains("soft labels of another run"));
+        }
     }
 }

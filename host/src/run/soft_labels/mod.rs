@@ -21,8 +21,10 @@
 
 mod code;
 mod file;
+mod writer;
 
-pub use file::{SoftLabels, SoftLabelsWriter};
+pub use file::SoftLabels;
+pub use writer::SoftLabelsWriter;
 
 use crate::recipe::{LabelStorage, Relabel, Student};
 use guard_sdk::Kind;
@@ -154,8 +156,8 @@ impl LabelPlan {
         (self.epochs * self.images) as u64 * self.code.bytes_per_image(self.classes)
     }
 
-    /// Each part, with the place of its first byte after the header.
-    fn places(&self) -> Vec<(Part, u64)> {
+    /// Each part, with the place of its first byte in the data.
+    fn parts(&self) -> Vec<(Part, u64)> {
         let mut place = 0;
         let next = |part: Part| {
             let at = place;
@@ -163,6 +165,16 @@ impl LabelPlan {
             (part, at)
         };
         self.code.parts(self.classes).into_iter().map(next).collect()
+    }
+
+    /// Each part, with the place of an epoch's first byte in the file.
+    fn places(&self, epoch: i64) -> Vec<(Part, u64)> {
+        let begin = self.header().len() as u64;
+        let of_epoch = |(part, place): (Part, u64)| {
+            let at = begin + place + (epoch * self.images) as u64 * part.bytes();
+            (part, at)
+        };
+        self.parts().into_iter().map(of_epoch).collect()
     }
 
     /// The length of the JSON text in 8 bytes, and the text, filled up with spaces to whole 8 bytes.
@@ -176,7 +188,7 @@ impl LabelPlan {
         }
         let mut entries = Map::new();
         entries.insert("__metadata__".into(), Value::Object(metadata));
-        for (part, place) in self.places() {
+        for (part, place) in self.parts() {
             let shape: Vec<i64> = [&[self.epochs, self.images][..], &part.shape].concat();
             let end = place + (self.epochs * self.images) as u64 * part.bytes();
             let entry = json!({ "dtype": part.dtype(), "shape": shape, "data_offsets": [place, end] });
@@ -191,6 +203,33 @@ impl LabelPlan {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use guard_sdk::{Device, Tensor};
+
+    /// Five images of four classes in three epochs.
+    pub(super) fn five_images(storage: LabelStorage, top_k: Option<usize>, seed: u64) -> LabelPlan {
+        let relabel = Relabel { storage, top_k, ..Relabel::default() };
+        let student = Student { epochs: 3, ..Student::default() };
+        LabelPlan::new(&relabel, &student, seed, 5, 4)
+    }
+
+    /// The batches of an epoch.
+    pub(super) fn order(epoch: u64) -> Vec<Vec<i64>> {
+        match epoch % 2 {
+            0 => vec![vec![3, 0], vec![4, 1], vec![2]],
+            _ => vec![vec![1, 2], vec![0, 3], vec![4]],
+        }
+    }
+
+    /// Those of all epochs, from one on.
+    pub(super) fn batches(from: usize) -> impl Iterator<Item = (u64, Vec<i64>)> {
+        (0..3).flat_map(|epoch| order(epoch).into_iter().map(move |rows| (epoch, rows))).skip(from)
+    }
+
+    /// What is said of the images at `rows`.
+    pub(super) fn logits(epoch: u64, rows: &[i64]) -> Tensor {
+        let all = Tensor::arange(20, (Kind::Float, Device::Cpu)) * 0.25 + epoch as f64;
+        all.reshape([5, 4]).index_select(0, &Tensor::from_slice(rows))
+    }
 
     fn plan(storage: LabelStorage, top_k: Option<usize>, images: i64, classes: i64) -> LabelPlan {
         let relabel = Relabel { storage, top_k, ..Relabel::default() };

@@ -10,8 +10,13 @@ mod values;
 pub use event::{Content, Event, Histogram, Image, START, SessionLog, Summary, Value, What};
 pub use values::{histogram, picture};
 
-use super::{metrics::Line, read::read_text};
-use guard_sdk::{Error, Result};
+use super::{
+    atomic::{make_folder, remove, unwritten},
+    failpoint::at,
+    metrics::Line,
+    read::read_text,
+};
+use guard_sdk::Result;
 use prost::Message;
 use std::{
     collections::HashMap,
@@ -26,6 +31,9 @@ const FOLDER: &str = "tensorboard";
 
 /// How the names of event files begin; others in the folder are the user's.
 const PREFIX: &str = "events.out.tfevents.";
+
+/// What failpoints call an event file, whatever the time in its name.
+const EVENTS: &str = "events";
 
 /// The event files of a run.
 pub(super) struct Board {
@@ -88,12 +96,12 @@ impl Board {
 
 /// Replaces the event files in `folder` by one with all that is there to tell.
 fn anew(folder: &Path, variant: &str, metrics: &Path, shown: &[Value]) -> Result<EventFile> {
-    let refused = |error: std::io::Error| refused(folder, &error);
-    fs::create_dir_all(folder).map_err(refused)?;
+    let refused = |error: std::io::Error| unwritten(folder, &error);
+    make_folder(folder)?;
     for entry in fs::read_dir(folder).map_err(refused)? {
         let entry = entry.map_err(refused)?;
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            fs::remove_file(entry.path()).map_err(refused)?;
+            remove(&entry.path())?;
         }
     }
     let mut file = EventFile::create(folder)?;
@@ -125,7 +133,8 @@ impl EventFile {
     fn create(folder: &Path) -> Result<Self> {
         let now = now();
         let path = folder.join(format!("{PREFIX}{:010}.{:09}", now.as_secs(), now.subsec_nanos()));
-        let file = File::create_new(&path).map_err(|error| refused(&path, &error))?;
+        let file = at("create", &folder.join(EVENTS), || File::create_new(&path));
+        let file = file.map_err(|error| unwritten(&path, &error))?;
         let mut created = Self { path, file };
         created.event(0, What::FileVersion("brain.Event:2".into()))?;
         created.event(0, What::SessionLog(SessionLog { status: START }))?;
@@ -145,7 +154,9 @@ impl EventFile {
         let event = Event { wall_time: now().as_secs_f64(), step, what: Some(what) };
         // In one write: who reads along finds whole records.
         let record = record(&event.encode_to_vec());
-        self.file.write_all(&record).map_err(|error| refused(&self.path, &error))
+        let Self { path, file } = self;
+        at("append", &path.with_file_name(EVENTS), || file.write_all(&record))
+            .map_err(|error| unwritten(path, &error))
     }
 }
 
@@ -167,10 +178,6 @@ fn masked(data: &[u8]) -> [u8; 4] {
 
 fn now() -> Duration {
     UNIX_EPOCH.elapsed().unwrap_or_default()
-}
-
-fn refused(path: &Path, error: &std::io::Error) -> Error {
-    Error::with_code("file", format!("`{}` cannot be written: {error}", path.display()))
 }
 
 #[cfg(test)]
