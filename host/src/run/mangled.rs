@@ -198,7 +198,13 @@ fn a_mangled_synthetic_set_is_an_error_or_tensors() {
     let images = Tensor::zeros([2, 1, 2, 2], (Kind::Float, Device::Cpu));
     Tensor::write_safetensors(&[("images", images), ("labels", Tensor::from_slice(&[0i64, 1]))], &tensors)
         .unwrap();
-    write_text(&manifest, &json!({ "learned": [["learning-rate", 0.01]] }).to_string()).unwrap();
+    let whole = json!({
+        "dataset": "digits", "classes": ["0", "1"], "image": [1, 2, 2], "space": "pixels", "mean": [0.5], "std": [0.5],
+        "objective": "dm", "temperature": 1.0, "seed": 0, "recipe_blake3": "", "plugins": [],
+        "images_per_class": 1, "labels": "hard", "learned": [["learning-rate", 0.01]],
+    });
+    write_text(&manifest, &whole.to_string()).unwrap();
+    Distilled::read(folder.path(), Device::Cpu).unwrap();
     let mut refused = 0;
     Files::of([tensors, manifest]).each_mangled(|path| {
         if let Err(error) = Distilled::read(folder.path(), Device::Cpu) {

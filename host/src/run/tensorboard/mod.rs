@@ -202,7 +202,7 @@ mod tests {
         fs::write(run.path().join(FOLDER), "in the way").unwrap();
         let mut board = Board::new(run.path(), &run.path().join("metrics.jsonl"));
         let error = board.show("a", Vec::new()).unwrap_err();
-        assert!(error.message.contains("tensorboard/a` cannot be written"), "{error}");
+        assert!(error.message.contains("tensorboard` cannot be made"), "{error}");
         assert_eq!(error.code, "file");
     }
 }
