@@ -361,6 +361,22 @@ fn a_dry_run_for_programs_tells_origins_and_the_estimate() {
 }
 
 #[test]
+fn with_json_progress_is_an_object_a_line_and_the_result_stays_alone() {
+    let here = Here::new();
+    let output = here.run(&quick(&["--format", "json", "--out", "run"]));
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let _: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let talk = stderr(&output);
+    let events: Vec<Value> = talk.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |event: &str| events.iter().filter(|each| each["event"] == event).count();
+    assert_eq!((of("estimate"), of("done")), (2, 1), "{talk}");
+    assert!(of("finished") >= 6, "{talk}");
+    let trained = events.iter().find(|each| each["event"] == "finished" && each["stage"] == "train").unwrap();
+    assert!(trained["variant"] == "SRe2L" && trained["seconds"].as_f64().unwrap() > 0.0, "{trained}");
+    assert!(stderr(&here.run(&quick(&["--format", "json", "--quiet", "--out", "other"]))).is_empty());
+}
+
+#[test]
 fn bad_usage_is_exit_code_2_with_advice() {
     let here = Here::new();
     assert!(here.fails(2, &["docter"]).contains("did you mean the command `doctor`?"));

@@ -11,7 +11,7 @@ use crate::{
     random::Streams,
     recipe,
     report::{evaluation_json, evaluation_table, legacy_of_network},
-    run::{Display, Journal, write_atomically},
+    run::{Journal, write_atomically},
 };
 use clap::Args;
 use clap_complete::ArgValueCompleter;
@@ -134,7 +134,7 @@ impl EvaluateArguments {
         let device = Device::Cpu;
         let model = Model::load(&variant.network, &self.network, device).map_err(Failure::Usage)?;
 
-        let display = if self.quiet { Display::Quiet } else { Display::Automatic };
+        let display = session.format.display(self.quiet);
         let journal = Journal::without_file(display);
         let log = journal.stage(&self.architecture, "evaluate");
         let streams = Streams::new(plan.seed).named("evaluate");

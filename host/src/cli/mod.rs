@@ -23,7 +23,10 @@ mod written;
 
 pub use failure::Failure;
 
-use crate::plugin::{Locator, Plugins, TrustedKeys};
+use crate::{
+    plugin::{Locator, Plugins, TrustedKeys},
+    run::Display,
+};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::ArgValueCompleter;
 use guard_sdk::abi::{shield::shielded, shim::prepare_memory};
@@ -42,7 +45,7 @@ struct Cli {
     #[command(flatten)]
     requests: Requests,
 
-    /// What to print on stdout.
+    /// What to print on stdout; with `json`, progress on stderr is JSON, too, an object a line.
     #[arg(long, value_enum, default_value_t = Format::Human, global = true)]
     format: Format,
 
@@ -80,6 +83,17 @@ enum Format {
     Human,
     /// For programs.
     Json,
+}
+
+impl Format {
+    /// How progress is shown beside results of this form.
+    fn display(self, quiet: bool) -> Display {
+        match self {
+            _ if quiet => Display::Quiet,
+            Self::Human => Display::Automatic,
+            Self::Json => Display::Json,
+        }
+    }
 }
 
 #[derive(Debug, Subcommand)]

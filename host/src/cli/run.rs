@@ -11,7 +11,7 @@ use crate::{
     recipe::{EvaluationSplit, Loaded, Problems},
     report::{RESULTS, RunRecord, json, legacy, page, summary, table},
     run::{
-        Begun, CANCELLED, Display, Interruption, Journal, RunDirectory, Shard, Stages, Typed, Work, shell,
+        Begun, CANCELLED, Event, Interruption, Journal, RunDirectory, Shard, Stages, Typed, Work, shell,
         write_text,
     },
 };
@@ -212,7 +212,7 @@ fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), 
     if !arguments.quiet {
         tell_estimate(&plan, &session, Some([data.train.len(), data.test.len()]));
     }
-    let display = if arguments.quiet { Display::Quiet } else { Display::Automatic };
+    let display = session.format.display(arguments.quiet);
     let interruption = Interruption::of_signals()?;
     let journal = Journal::open(directory.path(), display)?.stopped_by(interruption.clone());
     let stages = Stages::open(directory.path(), others, arguments.checkpoint_every)?;
@@ -240,9 +240,7 @@ fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), 
         _ => failed(error),
     })?;
     if matches!(task_work, Work::Teachers | Work::Part(_)) {
-        if display == Display::Automatic {
-            eprintln!("done in `{}`", directory.path().display());
-        }
+        display.say(&Event::of_run("done", &format!("done in `{}`", directory.path().display())));
         return Ok(());
     }
     let (figures, others, results) = (summary(&results), legacy(&plan, &results), json(&results));
@@ -250,15 +248,12 @@ fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), 
     directory.write_json("legacy.json", &others.json()).map_err(failed)?;
     let page = RunRecord::read(directory.path()).and_then(|run| page(&run)).map_err(failed)?;
     write_text(&directory.path().join("report.html"), &page).map_err(failed)?;
-    if display == Display::Automatic {
-        if !data.skipped.is_empty() {
-            eprintln!(
-                "{} images were left out because they cannot be used: see `results.json`",
-                data.skipped.len()
-            );
-        }
-        eprintln!("results in `{}`", directory.path().display());
+    if !data.skipped.is_empty() {
+        let count = data.skipped.len();
+        let text = format!("{count} images were left out because they cannot be used: see `results.json`");
+        display.say(&Event::of_run("warning", &text));
     }
+    display.say(&Event::of_run("done", &format!("results in `{}`", directory.path().display())));
     match session.format {
         Format::Human => print(&table(&figures)),
         Format::Json => print_json(&results),
@@ -361,13 +356,18 @@ fn choose(recipe: &mut Loaded, names: &[String]) -> Result<(), Failure> {
 
 /// What each variant will take, on stderr. A run that cannot be estimated is run all the same.
 fn tell_estimate(plan: &Plan, session: &Session, images: ImageCounts) {
+    let display = session.format.display(false);
     match estimate(plan, &session.plugins, images) {
         Ok(estimates) => {
             for (variant, estimate) in plan.variants.iter().zip(&estimates) {
-                eprintln!("{}: {}", variant.name, estimate.describe());
+                let text = estimate.describe();
+                display.say(&Event { variant: Some(&variant.name), ..Event::of_run("estimate", &text) });
             }
         }
-        Err(error) => eprintln!("no estimate of time, memory and disk: {error}"),
+        Err(error) => {
+            let text = format!("no estimate of time, memory and disk: {error}");
+            display.say(&Event::of_run("warning", &text));
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use super::{
     metrics::{Line, METRICS},
     read::unreadable,
     stage::StageLog,
+    talk::{Display, Event},
     tensorboard::{Board, histogram, picture},
 };
 use guard_sdk::Result;
@@ -17,15 +18,6 @@ use std::{
     io::Write,
     path::{Path, PathBuf},
 };
-
-/// How a run shows its progress.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Display {
-    /// Bars on a terminal, lines elsewhere.
-    Automatic,
-    /// Nothing but errors.
-    Quiet,
-}
 
 /// A run's numbers, a line each, and its talk.
 pub struct Journal {
@@ -129,16 +121,12 @@ impl Journal {
 
     /// Says something of a stage that is not at work.
     pub fn tell(&self, variant: &str, stage: &str, what: &str) {
-        if self.display == Display::Automatic {
-            eprintln!("{variant}: {stage}: {what}");
-        }
+        self.display.say(&Event::of_stage("stage", variant, stage, what));
     }
 
     /// Says something that does not look right.
     pub(super) fn warn(&self, message: &str) {
-        if self.display == Display::Automatic {
-            eprintln!("warning: {message}");
-        }
+        self.display.say(&Event::of_run("warning", message));
     }
 
     /// Shows a PNG in TensorBoard.

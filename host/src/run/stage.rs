@@ -2,15 +2,15 @@
 
 use super::{
     checkpoints::{Checkpoint, Checkpoints},
-    journal::{Display, Journal},
+    journal::Journal,
     metrics::Line,
+    talk::Event,
 };
 use crate::plugin::Recorder;
 use guard_sdk::{Device, Error, Level, Result, State, Tensor};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::{
     cell::{Cell, RefCell},
-    io::IsTerminal,
     time::{Duration, Instant},
 };
 
@@ -89,19 +89,15 @@ pub struct StageLog<'a> {
 
 impl<'a> StageLog<'a> {
     pub(super) fn open(journal: &'a Journal, variant: &'a str, stage: &'a str) -> Self {
-        let quiet = journal.display == Display::Quiet;
-        let bar = if quiet || !std::io::stderr().is_terminal() {
-            ProgressBar::hidden()
-        } else {
-            ProgressBar::new(0)
-        };
+        let has_bars = journal.display.has_bars();
+        let bar = if has_bars { ProgressBar::new(0) } else { ProgressBar::hidden() };
         bar.set_style(style());
         bar.set_prefix(format!("{variant}: {stage}"));
         Self {
             journal,
             variant,
             stage,
-            lines: !quiet && !std::io::stderr().is_terminal(),
+            lines: !has_bars,
             bar,
             begun: Instant::now(),
             shown: Cell::new(Instant::now()),
@@ -172,9 +168,16 @@ impl<'a> StageLog<'a> {
         }
     }
 
-    fn line(&self, text: &str) {
-        if self.lines {
-            eprintln!("{}: {}: {text}", self.variant, self.stage);
+    fn event<'b>(&'b self, event: &'static str, text: &'b str) -> Event<'b> {
+        Event::of_stage(event, self.variant, self.stage, text)
+    }
+
+    /// Says how far the stage is, now and then, where there is no bar.
+    fn progressed(&self, text: &str) {
+        if self.lines && self.shown.get().elapsed() >= LINE_EVERY {
+            self.shown.set(Instant::now());
+            let iteration = Some(self.position.get());
+            self.journal.display.say(&Event { iteration, ..self.event("progress", text) });
         }
     }
 
@@ -186,10 +189,7 @@ impl<'a> StageLog<'a> {
         self.flush();
         let seconds = self.begun.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
-        self.line(&format!("{outcome} ({seconds:.1} s)"));
-        if !self.lines && self.journal.display == Display::Automatic {
-            eprintln!("{}: {}: {outcome} ({seconds:.1} s)", self.variant, self.stage);
-        }
+        self.journal.display.say(&Event { seconds: Some(seconds), ..self.event("finished", outcome) });
         self.failed_to_write()?;
         self.journal.sync()
     }
@@ -206,10 +206,7 @@ impl Observer for StageLog<'_> {
         self.bar.set_length(iterations);
         self.bar.set_position(iteration);
         self.bar.set_message(self.figure.borrow().clone());
-        if self.shown.get().elapsed() >= LINE_EVERY {
-            self.shown.set(Instant::now());
-            self.line(&format!("{iteration}/{iterations} {}", self.figure.borrow()));
-        }
+        self.progressed(&self.figure.borrow());
     }
 
     fn resumed(&self) -> Option<Checkpoint> {
@@ -253,20 +250,16 @@ impl Recorder for StageLog<'_> {
     }
 
     fn log(&self, level: Level, message: &str) {
-        if self.journal.display == Display::Automatic && level != Level::Detail {
-            self.bar.suspend(|| eprintln!("{}: {}: {message}", self.variant, self.stage));
+        if level != Level::Detail {
+            self.bar.suspend(|| self.journal.display.say(&self.event("log", message)));
         }
     }
 
     fn progress(&self, fraction: f64) {
-        let (iteration, iterations) = self.position.get();
         let percent = (100.0 * fraction.clamp(0.0, 1.0)) as u64;
         let text = format!("{} {percent} % of this one", self.figure.borrow());
         self.bar.set_message(text.trim_start().to_string());
-        if self.shown.get().elapsed() >= LINE_EVERY {
-            self.shown.set(Instant::now());
-            self.line(&format!("{iteration}/{iterations} {}", text.trim_start()));
-        }
+        self.progressed(text.trim_start());
     }
 
     fn cancelled(&self) -> bool {
