@@ -115,6 +115,8 @@ fn runs_are_told_side_by_side_in_every_form() {
     );
     assert!(text.lines().any(|line| line.contains("larger_set") && line.contains(" – ")), "{text}");
 
+    let text = here.succeeds(&["report", "one", "--attacks"]);
+    assert!(text.contains("ε = 0.1, fgsm |") && text.contains("ε = 0.1, worst case |"), "{text}");
     let latex = here.succeeds(&["report", "one", "two", "--as", "latex"]);
     assert!(latex.contains("\\toprule") && latex.contains("larger\\_set & 2 students & 2 & "), "{latex}");
     let csv = here.succeeds(&["report", "one", "two", "--as", "csv"]);

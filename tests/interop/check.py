@@ -11,12 +11,15 @@ import datetime
 import importlib.metadata
 import io
 import json
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
+import time
 import traceback
 
-HOST, CONFIG, WORK, RESULT = sys.argv[1], *map(pathlib.Path, sys.argv[2:5])
+HOST, CONFIG, WORK, RESULT = sys.argv[1], *(pathlib.Path(path).resolve() for path in sys.argv[2:5])
 PACKAGES = ["tensorboard", "torch", "torchvision", "datasets", "safetensors", "numpy", "pillow"]
 SHORT = [
     "training.epochs=2",
@@ -291,6 +294,74 @@ def zca():
     return f"pixels within {off:.1e}"
 
 
+def tool(*names):
+    """The first of some programs that is there."""
+    for name in names:
+        if found := shutil.which(name):
+            return found
+    raise ImportError(f"no `{names[0]}`")
+
+
+@check("Chromium shows report.html and a comparison, wide and narrow, light and dark, without an error")
+def browser():
+    from PIL import Image
+
+    chromium = tool("chromium", "chromium-browser", "google-chrome")
+    host("report", "run", "run", "--as", "html", "--out", "both.html")
+    for page in [WORK / "run/report.html", WORK / "both.html"]:
+        for width in [1200, 390]:
+            for scheme, dark in [([], False), (["--blink-settings=preferredColorScheme=0"], True)]:
+                picture = WORK / "page.png"
+                picture.unlink(missing_ok=True)
+                words = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", *scheme]
+                words += [f"--window-size={width},3000", f"--screenshot={picture}", page.as_uri()]
+                done = subprocess.run([chromium, *words], capture_output=True, text=True, timeout=120)
+                told = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
+                assert done.returncode == 0 and not told, told
+                shown = Image.open(picture).convert("L")
+                assert shown.size == (width, 3000)
+                # The edges are the background: nothing sticks out of the page.
+                background = shown.getpixel((1, 1))
+                assert (background < 64) == dark, (background, dark)
+                edge = shown.crop((width - 4, 0, width, 3000)).getextrema()
+                assert edge == (background, background), (page.name, width, dark, edge)
+                assert len(shown.getcolors()) > 50
+    return "8 pictures"
+
+
+@check("pdflatex sets the tables of `guard-host report --as latex`")
+def latex():
+    pdflatex = tool("pdflatex")
+    table = host("report", "run", "--as", "latex")
+    text = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + table + "\\end{document}\n"
+    (WORK / "table.tex").write_text(text)
+    done = subprocess.run([pdflatex, "-halt-on-error", "table.tex"], cwd=WORK, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-500:]
+    return f"{(WORK / 'table.pdf').stat().st_size} bytes of PDF"
+
+
+@check("Slurm runs configs/slurm/submit.sh to the bits of a run in one piece")
+def slurm():
+    sbatch = tool("sbatch")
+    if subprocess.run(["sinfo", "--noheader", "--states", "idle"], capture_output=True, text=True).stdout.strip() == "":
+        raise ImportError("no node of a cluster is idle")
+    sets = ["training.epochs=2", "distill.iterations=5", "student.epochs=2", "student.count=1", "evaluate.attacks=[]"]
+    recipe = f"extends = \"{CONFIG / 'digits.toml'}\"\n" + "\n".join(sets).replace("evaluate.attacks=[]", "")
+    (WORK / "parts.toml").write_text(recipe + "\nevaluate.probe_images = 0\nevaluate.example_images = 0\nvariants = []\n")
+    host("parts.toml", "--quiet", "--out", "in-one-piece")
+    environment = {**os.environ, "GUARD_HOST": str(pathlib.Path(HOST).resolve())}
+    submit = [CONFIG / "slurm/submit.sh", WORK / "parts.toml", "3", WORK / "cluster", "--cpus-per-task=1"]
+    subprocess.run(submit, cwd=WORK, env=environment, check=True, capture_output=True)
+    for _ in range(300):
+        if subprocess.run(["squeue", "--noheader"], capture_output=True, text=True).stdout.strip() == "":
+            break
+        time.sleep(1)
+    for file in ["distilled/distilled.safetensors", "checkpoints/student-0.safetensors"]:
+        assert (WORK / "in-one-piece" / file).read_bytes() == (WORK / "cluster/whole" / file).read_bytes(), file
+    version = subprocess.run([sbatch, "--version"], capture_output=True, text=True).stdout.strip()
+    return f"3 parts, {version}"
+
+
 def version(package):
     try:
         return importlib.metadata.version(package)
@@ -305,7 +376,7 @@ def main():
     for about, function in CHECKS:
         try:
             outcome = f"passed: {function()}"
-        except ImportError as error:
+        except ImportError as error:  # a program that is missing, too
             outcome = f"not run: {error}"
         except Exception as error:
             traceback.print_exc()

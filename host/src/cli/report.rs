@@ -17,6 +17,9 @@ pub(super) struct ReportArguments {
     /// What to make of them.
     #[arg(long = "as", value_enum, default_value_t = Form::Markdown, value_name = "FORM")]
     form: Form,
+    /// A column for each attack, beside the worst case.
+    #[arg(long)]
+    attacks: bool,
     /// Write it into this file instead of stdout.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
@@ -51,7 +54,8 @@ impl ValueEnum for Form {
 pub(super) fn report(session: &Session, arguments: &ReportArguments) -> Result<(), Failure> {
     let runs = arguments.runs.iter().map(|run| RunRecord::read(run));
     let runs = runs.collect::<Result<Vec<_>, _>>().map_err(Failure::Usage)?;
-    let groups = compare(&runs);
+    let mut groups = compare(&runs);
+    groups.iter_mut().for_each(|group| group.each_attack = arguments.attacks);
     if session.format == Format::Json {
         return print_json(&groups.iter().map(summary_json).collect());
     }

@@ -13,6 +13,8 @@
 mod export;
 mod import;
 mod labels;
+#[cfg(test)]
+mod mangled;
 mod npz;
 mod parquet;
 mod pictures;

@@ -102,7 +102,8 @@ pub fn latex(groups: &[Summary]) -> String {
             let dagger = if row.flags.is_empty() { "" } else { "$^\\dagger$" };
             let mut cells: Vec<String> = cells(group, row).iter().map(|cell| tex(cell)).collect();
             let robust = header.iter().position(|name| name == CLEAN).map_or(0, |clean| clean + 1);
-            let robust = cells.iter_mut().skip(robust).take(group.budgets.len());
+            let columns = if group.each_attack { group.attacks.len() + 1 } else { 1 };
+            let robust = cells.iter_mut().skip(robust).take(columns * group.budgets.len());
             for cell in robust.filter(|cell| *cell != "--") {
                 cell.push_str(dagger);
             }
@@ -238,6 +239,7 @@ mod tests {
                 curvature: None,
                 flags: if flagged { vec![flag] } else { Vec::new() },
             }],
+            each_attack: false,
         }
     }
 
@@ -274,6 +276,17 @@ mod tests {
         assert!(text.contains("a\\_b & 2 students & 60.0 $\\pm$ 14.1 & -- & 25.0$^\\dagger$ \\\\"), "{text}");
         assert!(text.contains("c & 2 students & 60.0 $\\pm$ 14.1 & 25.0 & 25.0 \\\\"), "{text}");
         assert!(text.contains("% not-converged: a_b, 2 students: it has not"), "{text}");
+    }
+
+    #[test]
+    fn attacks_have_columns_of_their_own_where_they_are_asked_for() {
+        let text = latex(&[Summary { each_attack: true, ..merged() }]);
+        let columns =
+            ["0.05, pgd", "0.05, fgsm", "0.05, worst case", "0.1, pgd", "0.1, fgsm", "0.1, worst case"];
+        let header = columns.map(|column| format!("$\\varepsilon$ = {column}")).join(" & ");
+        assert!(text.contains(&header), "{text}");
+        let doubtful = "-- & -- & -- & 25.0$^\\dagger$ & 50.0$^\\dagger$ & 25.0$^\\dagger$ \\\\";
+        assert!(text.contains(doubtful), "{text}");
     }
 
     #[test]

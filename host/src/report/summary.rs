@@ -89,6 +89,8 @@ pub struct Summary {
     pub budgets: Vec<Budget>,
     /// The lines.
     pub rows: Vec<Row>,
+    /// Whether tables have a column for each attack, beside the worst case.
+    pub each_attack: bool,
 }
 
 impl Summary {
@@ -132,6 +134,7 @@ pub fn summary(results: &RunResults) -> Summary {
         knowledge,
         budgets: threats.iter().map(|threat| threat.budget).collect(),
         rows,
+        each_attack: false,
     }
 }
 
@@ -228,6 +231,7 @@ mod tests {
             knowledge: Knowledge::WhiteBox,
             budgets,
             rows,
+            each_attack: false,
         };
         let told: Vec<(String, String)> =
             summary.flags().into_iter().map(|(flag, who)| (flag.message.clone(), who)).collect();

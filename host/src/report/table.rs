@@ -1,6 +1,6 @@
 //! The table on stdout.
 
-use super::summary::{Row, Spread, Summary};
+use super::summary::{Robust, Row, Spread, Summary};
 use crate::engine::{Evaluation, Flag, UnderThreat, accuracy, count, rounded};
 use comfy_table::{CellAlignment, Table, presets};
 use guard_sdk::{Budget, Norm, attack::Knowledge};
@@ -118,7 +118,15 @@ pub(super) fn header(summary: &Summary) -> Vec<String> {
         header.push("images per class".into());
     }
     header.push(CLEAN.into());
-    header.extend(summary.budgets.iter().map(|budget| format!("ε = {}", rounded(budget.epsilon))));
+    for budget in &summary.budgets {
+        let epsilon = format!("ε = {}", rounded(budget.epsilon));
+        if summary.each_attack {
+            header.extend(summary.attacks.iter().map(|attack| format!("{epsilon}, {attack}")));
+            header.push(format!("{epsilon}, worst case"));
+        } else {
+            header.push(epsilon);
+        }
+    }
     if summary.rows.iter().any(|row| row.curvature.is_some()) {
         header.push("curvature".into());
     }
@@ -138,10 +146,15 @@ pub(super) fn cells(summary: &Summary, row: &Row) -> Vec<String> {
         cells.push(row.images_per_class.map_or_else(|| NONE.into(), |size| size.to_string()));
     }
     cells.push(row.clean.to_string());
-    cells.extend(row.robust.iter().map(|robust| match robust {
-        Some(robust) => robust.worst.to_string(),
-        None => NONE.into(),
-    }));
+    for robust in &row.robust {
+        let told = |figure: &dyn Fn(&Robust) -> Spread| {
+            robust.as_ref().map_or_else(|| NONE.into(), |robust| figure(robust).to_string())
+        };
+        if summary.each_attack {
+            cells.extend((0..summary.attacks.len()).map(|attack| told(&|robust| robust.attacks[attack])));
+        }
+        cells.push(told(&|robust| robust.worst));
+    }
     cells.extend(row.curvature.map(|Spread { mean, std }| match std {
         Some(std) => format!("{mean:.2} ± {std:.2}"),
         None => format!("{mean:.2}"),

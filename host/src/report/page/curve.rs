@@ -92,6 +92,7 @@ mod tests {
                     .collect(),
                 flags: Vec::new(),
             }],
+            each_attack: false,
         }
     }
 
