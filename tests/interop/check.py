@@ -19,7 +19,7 @@ import sys
 import time
 import traceback
 
-HOST, CONFIG, WORK, RESULT = sys.argv[1], *(pathlib.Path(path).resolve() for path in sys.argv[2:5])
+HOST, CONFIG, WORK, RESULT = (pathlib.Path(path).resolve() for path in sys.argv[1:5])
 PACKAGES = ["tensorboard", "torch", "torchvision", "datasets", "safetensors", "numpy", "pillow"]
 SHORT = [
     "training.epochs=2",
@@ -313,7 +313,7 @@ def browser():
             for scheme, dark in [([], False), (["--blink-settings=preferredColorScheme=0"], True)]:
                 picture = WORK / "page.png"
                 picture.unlink(missing_ok=True)
-                words = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", *scheme]
+                words = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--enable-logging=stderr", *scheme]
                 words += [f"--window-size={width},3000", f"--screenshot={picture}", page.as_uri()]
                 done = subprocess.run([chromium, *words], capture_output=True, text=True, timeout=120)
                 told = [line for line in done.stderr.splitlines() if "CONSOLE" in line]
@@ -349,7 +349,7 @@ def slurm():
     recipe = f"extends = \"{CONFIG / 'digits.toml'}\"\n" + "\n".join(sets).replace("evaluate.attacks=[]", "")
     (WORK / "parts.toml").write_text(recipe + "\nevaluate.probe_images = 0\nevaluate.example_images = 0\nvariants = []\n")
     host("parts.toml", "--quiet", "--out", "in-one-piece")
-    environment = {**os.environ, "GUARD_HOST": str(pathlib.Path(HOST).resolve())}
+    environment = {**os.environ, "GUARD_HOST": str(HOST)}
     submit = [CONFIG / "slurm/submit.sh", WORK / "parts.toml", "3", WORK / "cluster", "--cpus-per-task=1"]
     subprocess.run(submit, cwd=WORK, env=environment, check=True, capture_output=True)
     for _ in range(300):
