@@ -377,6 +377,26 @@ fn with_json_progress_is_an_object_a_line_and_the_result_stays_alone() {
 }
 
 #[test]
+fn a_profile_has_a_span_for_every_stage_step_term_and_plugin_call() {
+    let here = Here::new();
+    here.succeeds(&quick(&["--quiet", "--profile", "trace.json", "--out", "run"]));
+    let trace: Vec<Value> =
+        serde_json::from_str(&fs::read_to_string(here.path("trace.json")).unwrap()).unwrap();
+    let begun = |name: &str| {
+        trace.iter().filter(|each| each["ph"] == "B" && each["name"] == name).collect::<Vec<_>>()
+    };
+    let stages: Vec<&str> = begun("stage").iter().filter_map(|each| each["args"]["stage"].as_str()).collect();
+    assert!(stages.contains(&"\"train\"") || stages.contains(&"train"), "{stages:?}");
+    assert!(begun("step").len() > 20 && begun("term").len() > 20 && begun("plugin").len() > 20);
+    assert!(begun("plugin").iter().any(|each| each["args"]["who"].to_string().contains("curvature")));
+    // Every span ends.
+    let ended = trace.iter().filter(|each| each["ph"] == "E").count();
+    assert_eq!(trace.iter().filter(|each| each["ph"] == "B").count(), ended);
+    let error = here.fails(2, &["--profile", "no/such/trace.json", "doctor"]);
+    assert!(error.contains("`no/such/trace.json` cannot be written"), "{error}");
+}
+
+#[test]
 fn bad_usage_is_exit_code_2_with_advice() {
     let here = Here::new();
     assert!(here.fails(2, &["docter"]).contains("did you mean the command `doctor`?"));

@@ -15,6 +15,7 @@ mod man;
 mod metrics;
 mod network;
 mod plugin;
+mod profile;
 mod recipe;
 mod reference;
 mod report;
@@ -22,6 +23,8 @@ mod run;
 mod written;
 
 pub use failure::Failure;
+
+use profile::Profile;
 
 use crate::{
     plugin::{Locator, Plugins, TrustedKeys},
@@ -56,6 +59,10 @@ struct Cli {
     /// Compare what is lent to plugins by value after every call, to find one that writes where it must not. Slower.
     #[arg(long, global = true)]
     checked: bool,
+
+    /// Write where the time goes: a trace of stages, steps, terms and plugin calls, for ui.perfetto.dev or chrome://tracing.
+    #[arg(long, value_name = "FILE", global = true)]
+    profile: Option<PathBuf>,
 
     /// Load only plugins with a minisign signature (`FILE.minisig`) by one of the public keys in this file, one a line.
     #[arg(long, value_name = "FILE", env = "GUARD_TRUSTED_KEYS", global = true)]
@@ -215,7 +222,9 @@ pub fn main() -> ExitCode {
     // A panic of the host is a failed run like any other, told in a line.
     let mut outcome = Err(Failure::usage("nothing was done"));
     let shield = shielded("guard-host", || {
-        outcome = dispatch(cli);
+        let profile = cli.profile.as_deref().map(Profile::start).transpose();
+        // Its file is whole once it is dropped.
+        outcome = profile.and_then(|_profile| dispatch(cli));
         Ok(())
     });
     match shield.map_err(Failure::Run).and(outcome) {

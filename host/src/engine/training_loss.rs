@@ -14,6 +14,7 @@ use guard_sdk::{
     autograd::no_grad,
 };
 use std::cell::RefCell;
+use tracing::info_span;
 
 /// A regularizer and its weight.
 pub struct WeightedRegularizer {
@@ -203,6 +204,7 @@ impl TrainingLoss {
     ) -> Result<Vec<Term>> {
         let mut terms = Vec::new();
         if let Some(logits) = logits {
+            let _span = info_span!("term", name = "cross-entropy").entered();
             let value = self.cross_entropy(batch, logits)?;
             terms.push(Term {
                 name: "cross-entropy".into(),
@@ -218,6 +220,7 @@ impl TrainingLoss {
             let ramp = self.ramps.get(index);
             let weight =
                 ramp.map_or(*weight, |ramp| ramp.weight(*weight, context.iteration, context.iterations));
+            let _span = info_span!("term", name = regularizer.label()).entered();
             let value = regularizer.penalty(context, network, batch)?;
             let (name, who) = (regularizer.label().to_string(), Some(regularizer.who().to_string()));
             terms.push(Term { name, who, value, weight });

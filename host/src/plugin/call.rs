@@ -17,6 +17,7 @@ use guard_sdk::{
     },
     lab::LabInfo,
 };
+use tracing::info_span;
 
 /// Takes what methods report.
 pub trait Recorder {
@@ -176,6 +177,7 @@ fn guarded<R>(
     lent: &[(&str, &Tensor)],
     body: impl FnOnce(&Step) -> Result<R>,
 ) -> Result<R> {
+    let _span = info_span!("plugin", who, label).entered();
     let services = HostServices { context: *context, label, handles };
     let step = Step {
         stage: context.stage,

@@ -13,6 +13,7 @@ use std::{
     cell::{Cell, RefCell},
     time::{Duration, Instant},
 };
+use tracing::{info_span, span::EnteredSpan};
 
 /// Watches a stage from outside: progress bars, the metrics file, checkpoints, and whether it is to stop.
 pub trait Observer {
@@ -85,6 +86,9 @@ pub struct StageLog<'a> {
     finishes_steps: Cell<bool>,
     /// Whether it is so never.
     stops_within_steps: Cell<bool>,
+    /// The step that is at work, for `--profile`, and the stage itself; dropped in this order.
+    step: RefCell<Option<EnteredSpan>>,
+    _span: EnteredSpan,
 }
 
 impl<'a> StageLog<'a> {
@@ -109,6 +113,8 @@ impl<'a> StageLog<'a> {
             resumed: RefCell::default(),
             finishes_steps: Cell::default(),
             stops_within_steps: Cell::default(),
+            step: RefCell::default(),
+            _span: info_span!("stage", variant, stage).entered(),
         }
     }
 
@@ -187,6 +193,7 @@ impl<'a> StageLog<'a> {
     /// If the metrics could not be written.
     pub fn finish(&self, outcome: &str) -> Result<()> {
         self.flush();
+        drop(self.step.take());
         let seconds = self.begun.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
         self.journal.display.say(&Event { seconds: Some(seconds), ..self.event("finished", outcome) });
@@ -202,6 +209,9 @@ impl<'a> StageLog<'a> {
 impl Observer for StageLog<'_> {
     fn iteration(&self, iteration: u64, iterations: u64) {
         self.flush();
+        // The one before ends before the next begins.
+        drop(self.step.take());
+        *self.step.borrow_mut() = Some(info_span!("step", iteration).entered());
         self.position.set((iteration, iterations));
         self.bar.set_length(iterations);
         self.bar.set_position(iteration);
