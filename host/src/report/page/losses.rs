@@ -52,7 +52,7 @@ fn lines<'a>(of_stage: &[&Line], name: &str, variants: &[&'a str]) -> Vec<Curve<
             let value = each.metrics.get(name)?.as_f64()?;
             Some((each.iteration as f64, value))
         });
-        Curve { number, label: *label, points: points.collect() }
+        Curve { number, label, points: points.collect() }
     };
     variants.iter().enumerate().map(line).filter(|line| !line.points.is_empty()).collect()
 }

@@ -22,7 +22,7 @@ pub fn picture(png: &[u8], class: &str, alternative: &str) -> String {
 /// The images `[N,C,H,W]` of each class in a row, with their names.
 pub fn distilled(variant: &str, classes: &[String], images: &Tensor, labels: &[i64]) -> Result<String> {
     let variant = escaped(variant);
-    let mut html = format!("<figure><div class=\"wide\"><table class=\"strips\">\n");
+    let mut html = "<figure><div class=\"wide\"><table class=\"strips\">\n".to_string();
     let bytes = levels(images);
     for (class, name) in classes.iter().enumerate().take(CLASSES) {
         let own: Vec<i64> =
