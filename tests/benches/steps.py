@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 EPSILON = 1 / 255
-OWN = {"cn3_autoattack": 16, "rn20_pgd100": 128, "rn20_autoattack": 16}
+OWN = {"cn3_autoattack": 16, "rn20_pgd100": 128, "rn20_autoattack": 64}
 
 
 def resnet20(data, count):

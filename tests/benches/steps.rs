@@ -61,7 +61,7 @@ fn main() -> Result<()> {
         "cn3_pgd100" => attack(convnet(peers)?, 128, "pgd", &pgd(), 2)?,
         "cn3_autoattack" => attack(convnet(peers)?, 16, "autoattack", &json!({}), 1)?,
         "rn20_pgd100" => attack(resnet20(data)?, 128, "pgd", &pgd(), 2)?,
-        "rn20_autoattack" => attack(resnet20(data)?, 16, "autoattack", &json!({}), 1)?,
+        "rn20_autoattack" => attack(resnet20(data)?, 64, "autoattack", &json!({}), 1)?,
         _ => return Err(Error::new(format!("there is no case `{name}`"))),
     };
     let peak = peak_mib();
