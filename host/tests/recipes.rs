@@ -33,7 +33,7 @@ fn recipes_are_checked_all_at_once() {
     for part in [
         "unknown key `epoch` in `training`\n --> bad.toml:5:",
         "must be greater than 0, found -2.0",
-        "recipe `nowhere.toml` cannot be read",
+        "recipe `nowhere.toml` cannot be read: No such file or directory (os error 2)\n  = help: give the path",
     ] {
         assert!(told.contains(part), "no `{part}` in {told}");
     }
@@ -78,6 +78,12 @@ fn two_recipes_differ_in_what_is_told_and_in_nothing_else() {
         "distill.images_per_class: 1 → 10  (base.toml:7:53; my.toml:3:20)\n"
     );
     assert_eq!(here.succeeds(&["recipe", "diff", "base.toml", "base.toml"]), "");
+    let two = "[[variants]]\nname = \"one\"\n[[variants]]\nname = \"more\"\ndistill.iterations = 9\n";
+    fs::write(here.path("two.toml"), format!("extends = \"base.toml\"\n{two}")).unwrap();
+    assert_eq!(
+        here.succeeds(&["recipe", "diff", "base.toml", "two.toml"]),
+        "more: distill.iterations: 2 → 9  (base.toml:7:69; two.toml:6:22)\n"
+    );
     here.succeeds(&["base.toml", "--quiet", "--out", "run", "--set", "seed=3"]);
     let told = here.succeeds(&["recipe", "diff", "base.toml", "run"]);
     assert_eq!(told, "seed: 0 → 3  (default; --set seed=3)\n");

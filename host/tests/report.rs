@@ -107,6 +107,26 @@ fn runs_are_told_side_by_side_in_every_form() {
     );
 
     let text = here.succeeds(&["report", "one", "two", "other"]);
+    here.succeeds(&[
+        "my.toml",
+        "--quiet",
+        "--out",
+        "stronger",
+        "--reuse",
+        "one",
+        "--set",
+        "evaluate.attacks.0.options.steps=3",
+    ]);
+    let both = here.succeeds(&["report", "one", "stronger"]);
+    assert!(
+        both.contains("pgd (steps 2) and fgsm, worst") && both.contains("pgd (steps 3) and fgsm, worst"),
+        "{both}"
+    );
+    here.succeeds(&["my.toml", "--quiet", "--out", "split", "--set", "data.split_seed=1"]);
+    let both = here.succeeds(&["report", "one", "split"]);
+    assert_eq!(both.matches("accuracy in %").count(), 2, "other images: {both}");
+    here.succeeds(&["report", "one", "--format", "json", "--out", "one.json"]);
+    assert_eq!(json(&here.path("one.json"))[0]["options"][0], "steps 2");
     let captions = text.lines().filter(|line| line.starts_with("accuracy in %")).count();
     assert_eq!(captions, 2, "what fgsm alone has measured stands apart: {text}");
     assert!(
@@ -149,8 +169,12 @@ fn a_run_that_is_not_finished_is_told_as_far_as_it_is() {
     {
         fs::remove_file(here.path("one").join(file)).unwrap();
     }
-    let text = here.succeeds(&["report", "one"]);
+    let output = here.run(&["report", "one"]);
+    let text = String::from_utf8_lossy(&output.stdout);
     assert!(text.contains("| teacher   |") && text.contains("| 1 student |"), "{text}");
+    let told =
+        "warning: `one` is not finished: 2 of 3 networks are evaluated; `guard-host --resume one` goes on";
+    assert!(here::stderr(&output).contains(told), "{}", here::stderr(&output));
 }
 
 #[test]

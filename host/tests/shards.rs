@@ -2,7 +2,7 @@
 
 mod here;
 
-use here::{Here, json};
+use here::Here;
 use std::{fs, process::Command};
 
 /// Ten classes in groups of four: three groups for each image of a class, six in all.
@@ -49,20 +49,47 @@ fn parts_that_share_a_teacher_are_joined_to_the_bits_of_the_whole() {
 }
 
 #[test]
-fn a_part_that_is_missing_or_of_another_recipe_is_named() {
+fn parts_that_make_no_whole_are_named_before_anything_is_written() {
     let here = Here::new();
     here.recipe(RECIPE);
     for (shard, out, seed) in [("1/2", "one", "seed=0"), ("2/2", "two", "seed=0"), ("2/2", "other", "seed=1")]
     {
         here.succeeds(&["my.toml", "--quiet", "--shard", shard, "--out", out, "--set", seed]);
     }
-    let error = here.fails(2, &["merge", "one", "other", "--quiet", "--out", "wrong"]);
-    assert!(error.contains("part 2/2 of the synthetic images of `my` is missing"), "{error}");
-    assert!(error.contains("`--shard 2/2`"), "{error}");
-    // It goes on once the part is there.
-    here.succeeds(&["--resume", "wrong", "--reuse", "one", "--reuse", "two", "--quiet"]);
-    assert!(json(&here.path("wrong/results.json"))["variants"][0]["students"][0].is_object());
-    assert!(here.fails(2, &["merge", "one", "--quiet"]).contains("part 1/1"));
+    here.succeeds(&["my.toml", "--quiet", "--out", "whole"]);
+    fs::create_dir(here.path("cut")).unwrap();
+    for file in ["recipe.toml", "command.json", "plan.json", "environment.json"] {
+        fs::copy(here.path("two").join(file), here.path("cut").join(file)).unwrap();
+    }
+    for (parts, told) in [
+        (&["one"][..], "part 2/2 is missing"),
+        (&["one", "one"], "`one` and `one` are both part 1/2"),
+        (&["one", "other"], "`seed`: 0 → 1"),
+        (&["one", "whole"], "`whole` is no part of a run"),
+        (&["one", "cut"], "part 2/2 in `cut` is not finished\n  help: `guard-host --resume cut` goes on"),
+        (&["one", "nowhere"], "`nowhere` holds no run"),
+    ] {
+        let error = here.fails(2, &[&["merge", "--quiet", "--out", "joined"], parts].concat());
+        assert!(error.contains(told), "no `{told}` in {error}");
+        assert!(!here.path("joined").exists());
+    }
+}
+
+#[test]
+fn what_was_taken_from_another_run_is_there_without_it() {
+    let here = Here::new();
+    here.recipe(RECIPE);
+    here.succeeds(&["my.toml", "--quiet", "--until", "train", "--out", "teacher"]);
+    for part in ["1/2", "2/2"] {
+        let out = &part[..1];
+        here.succeeds(&["my.toml", "--quiet", "--shard", part, "--reuse", "teacher", "--out", out]);
+    }
+    fs::remove_dir_all(here.path("teacher")).unwrap();
+    for arguments in [&["--resume", "1"][..], &["merge", "1", "2", "--out", "joined"]] {
+        let output = here.run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", here::stderr(&output));
+        assert!(!here::stderr(&output).contains("train: 1 epochs"), "{}", here::stderr(&output));
+    }
 }
 
 #[test]
@@ -76,6 +103,7 @@ fn what_has_no_parts_or_too_few_is_refused_before_anything_runs() {
     let dm = ["--plugin", "guard_matching", "--set", "distill.objective=dm", "--set", "distill.options={}"];
     let told = refused(&[&dm[..], &["--set", "relabel.labels=hard"]].concat());
     assert!(told.contains("the images of objective `dm` are all optimised together"), "{told}");
+    assert!(refused(&["--dry-run"]).contains("fewer than 7 parts"));
     assert!(here.fails(2, &["my.toml", "--shard", "3/2"]).contains("such as `2/4`"));
     assert!(!here.path("runs").exists());
 }

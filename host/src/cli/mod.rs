@@ -12,6 +12,7 @@ mod experts;
 mod failure;
 mod lock;
 mod man;
+mod merge;
 mod metrics;
 mod network;
 mod plugin;
@@ -116,7 +117,7 @@ enum Command {
     /// Join the parts that `run --shard` has made, and go on with the students.
     Merge {
         #[command(flatten)]
-        merge: run::MergeArguments,
+        merge: merge::MergeArguments,
         #[command(flatten)]
         requests: Requests,
     },
@@ -255,7 +256,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Some(Command::Merge { merge, requests }) => {
             session.requests.extend(requests.plugins);
-            run::merge(session, &merge)
+            merge::merge(session, &merge)
         }
         Some(Command::Evaluate { evaluate, requests }) => {
             session.requests.extend(requests.plugins);
@@ -342,6 +343,7 @@ fn missing_recipe(path: &Path, error: &std::io::Error) -> Failure {
     let typed = path.to_string_lossy();
     match COMMANDS.iter().find(|command| strsim::damerau_levenshtein(&typed, command) <= 2) {
         Some(command) => failure.help(format!("did you mean the command `{command}`?")),
-        None => failure.help("give the path of a TOML file, or nothing for the built-in recipe"),
+        None => failure
+            .help("give the path of a TOML file; `guard-host run` without one takes the built-in recipe"),
     }
 }

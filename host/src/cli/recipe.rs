@@ -75,7 +75,10 @@ fn check(session: &Session, arguments: &CheckArguments) -> Result<(), Failure> {
                 continue;
             }
             Err(Failure::Recipe(problems)) => problems.into_vec(),
-            Err(other) => vec![Problem::new(other.render(false).trim_start_matches("error: "))],
+            Err(Failure::Usage(error) | Failure::Run(error)) => {
+                vec![Problem { help: error.help, ..Problem::new(error.message) }]
+            }
+            Err(other) => vec![Problem::new(other.render(false))],
         };
         let told: Vec<Value> = problems.iter().map(problem_json).collect();
         all.push(json!({ "file": file, "good": false, "problems": told }));
@@ -157,42 +160,59 @@ fn show(mut session: Session, arguments: &ShowArguments) -> Result<(), Failure> 
     print(&text)
 }
 
+/// What two recipes do otherwise: a key of two variants, or a variant that only one of them has.
+enum Otherwise<'a> {
+    Key(Difference, &'a Complete, &'a Complete),
+    Only(&'static str, &'a Complete),
+}
+
 fn diff(mut session: Session, arguments: &DiffArguments) -> Result<(), Failure> {
     let before = completed(&mut session, &arguments.before, &[])?;
     let after = completed(&mut session, &arguments.after, &[])?;
-    let mut lines = Vec::new();
-    let alone = before.len() == 1 && after.len() == 1;
-    for old in &before {
-        match after.iter().find(|new| alone || new.name == old.name) {
-            Some(new) => lines.extend(
-                differences(&old.recipe, &new.recipe)
-                    .into_iter()
-                    .map(|each| (old.name.clone(), Some((each, old, new)))),
-            ),
-            None => lines.push((format!("{} → nothing", old.name), None)),
+    let named = |variants: &'_ [Complete], name: &str| variants.iter().any(|each| each.name == name);
+    let strangers = !before.iter().any(|old| named(&after, &old.name));
+    let (mut pairs, mut found): (Vec<(&Complete, &Complete)>, _) = (Vec::new(), Vec::new());
+    match (before.as_slice(), after.as_slice()) {
+        // Variants that are called otherwise are held against the only one, or in their order.
+        ([old], several) if strangers => pairs.extend(several.iter().map(|new| (old, new))),
+        (several, [new]) if strangers => pairs.extend(several.iter().map(|old| (old, new))),
+        (olds, news) if strangers && olds.len() == news.len() => pairs.extend(olds.iter().zip(news)),
+        (olds, news) => {
+            for old in olds {
+                pairs.extend(news.iter().find(|new| new.name == old.name).map(|new| (old, new)));
+            }
+            let of_one =
+                olds.iter().filter(|old| !named(news, &old.name)).map(|old| Otherwise::Only("before", old));
+            let of_other =
+                news.iter().filter(|new| !named(olds, &new.name)).map(|new| Otherwise::Only("after", new));
+            found.extend(of_one.chain(of_other));
         }
     }
-    let added = after.iter().filter(|new| !alone && before.iter().all(|old| old.name != new.name));
-    lines.extend(added.map(|new| (format!("nothing → {}", new.name), None)));
-    if session.format == Format::Json {
-        let json =
-            |(variant, difference): &(String, Option<(Difference, &Complete, &Complete)>)| match difference {
-                None => json!({ "variant": variant }),
-                Some((each, old, new)) => json!({
-                    "variant": variant, "key": each.place(), "before": each.before, "after": each.after,
-                    "before_from": old.comes_from(&each.pointer), "after_from": new.comes_from(&each.pointer),
-                }),
-            };
-        return print_json(&lines.iter().map(json).collect());
+    for (old, new) in pairs {
+        let of_keys = differences(&old.recipe, &new.recipe).into_iter();
+        found.extend(of_keys.map(|each| Otherwise::Key(each, old, new)));
     }
-    let line = |(variant, difference): &(String, Option<(Difference, &Complete, &Complete)>)| match difference
-    {
-        None => format!("variant: {variant}\n"),
-        Some((each, old, new)) => {
-            let of = if alone { String::new() } else { format!("{variant}: ") };
+    if session.format == Format::Json {
+        let json = |otherwise: &Otherwise| match otherwise {
+            Otherwise::Only(side, variant) => json!({ "variant": variant.name, "only": side }),
+            Otherwise::Key(each, old, new) => json!({
+                "variant": new.name, "key": each.place(), "before": each.before, "after": each.after,
+                "before_from": old.comes_from(&each.pointer), "after_from": new.comes_from(&each.pointer),
+            }),
+        };
+        return print_json(&found.iter().map(json).collect());
+    }
+    let one = before.len() == 1 && after.len() == 1;
+    let line = |otherwise: &Otherwise| match otherwise {
+        Otherwise::Only(side, variant) => format!("only {side}: variant `{}`\n", variant.name),
+        Otherwise::Key(each, old, new) => {
+            let of = if one { String::new() } else { format!("{}: ", new.name) };
             let (from, to) = (old.comes_from(&each.pointer), new.comes_from(&each.pointer));
             format!("{of}{}: {}  ({from}; {to})\n", each.place(), each.change())
         }
     };
-    print(&lines.iter().map(line).collect::<String>())
+    if found.is_empty() {
+        eprintln!("no difference");
+    }
+    print(&found.iter().map(line).collect::<String>())
 }

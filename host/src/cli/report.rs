@@ -1,11 +1,12 @@
 //! `guard-host report`.
 
-use super::{Failure, Format, Session, print, print_json};
+use super::{Failure, Format, Session, print};
 use crate::{
     report::{RunRecord, compare, comparison_page, csv, latex, markdown, page, summary_json},
-    run::write_text,
+    run::{Event, write_text},
 };
 use clap::{Args, ValueEnum, builder::PossibleValue};
+use serde_json::Value;
 use std::path::PathBuf;
 
 /// What `report` takes.
@@ -14,7 +15,7 @@ pub(super) struct ReportArguments {
     /// Run directories; runs that are not finished are told as far as they are.
     #[arg(value_name = "RUN", required = true)]
     runs: Vec<PathBuf>,
-    /// What to make of them.
+    /// What to make of them; `--format json` stands for JSON.
     #[arg(long = "as", value_enum, default_value_t = Form::Markdown, value_name = "FORM")]
     form: Form,
     /// A column for each attack, beside the worst case.
@@ -56,18 +57,19 @@ pub(super) fn report(session: &Session, arguments: &ReportArguments) -> Result<(
     let runs = runs.collect::<Result<Vec<_>, _>>().map_err(Failure::Usage)?;
     let mut groups = compare(&runs);
     groups.iter_mut().for_each(|group| group.each_attack = arguments.attacks);
-    if session.format == Format::Json {
-        return print_json(&groups.iter().map(summary_json).collect());
+    for told in runs.iter().filter_map(RunRecord::unfinished) {
+        session.format.display(false).say(&Event::of_run("warning", &told));
     }
     let text = match (arguments.form, runs.as_slice()) {
+        _ if session.format == Format::Json => {
+            let all: Value = groups.iter().map(summary_json).collect();
+            format!("{all:#}\n")
+        }
         (Form::Markdown, _) => markdown(&groups),
         (Form::Latex, _) => latex(&groups),
         (Form::Csv, _) => csv(&groups)?,
         (Form::Html, [run]) => page(run)?,
-        (Form::Html, _) => {
-            let commands: Vec<String> = runs.iter().map(|run| run.begun.typed.command()).collect();
-            comparison_page("Runs side by side", &groups, &commands)
-        }
+        (Form::Html, _) => comparison_page("Runs side by side", &groups, &runs),
     };
     match &arguments.out {
         Some(file) => Ok(write_text(file, &text)?),

@@ -24,7 +24,7 @@ use std::{
 };
 
 /// In seconds.
-const CHECKPOINT_EVERY: &str = "60";
+pub(super) const CHECKPOINT_EVERY: &str = "60";
 
 /// What `run` takes.
 #[derive(Debug, Default, Args)]
@@ -81,12 +81,22 @@ enum Until {
     Train,
 }
 
-fn seconds(written: &str) -> Result<Duration, String> {
+pub(super) fn seconds(written: &str) -> Result<Duration, String> {
     let seconds = written.parse().map_err(|error| format!("{error}"))?;
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
 impl RunArguments {
+    /// Those of a run that takes what others have finished.
+    pub(super) fn of_others(
+        reuse: Vec<PathBuf>,
+        out: Option<PathBuf>,
+        checkpoint_every: Duration,
+        quiet: bool,
+    ) -> Self {
+        Self { out, reuse, checkpoint_every, quiet, ..Self::default() }
+    }
+
     /// Whether anything was typed.
     pub(super) fn was_given(&self) -> bool {
         self.recipe.is_some()
@@ -103,10 +113,10 @@ impl RunArguments {
 }
 
 /// A run to be done: what it is, and where, if it was begun before.
-struct Task {
-    typed: Typed,
-    recipe: Written,
-    begun: Option<(RunDirectory, Begun)>,
+pub(super) struct Task {
+    pub typed: Typed,
+    pub recipe: Written,
+    pub begun: Option<(RunDirectory, Begun)>,
 }
 
 impl Task {
@@ -184,13 +194,14 @@ pub(super) fn run(mut session: Session, arguments: &RunArguments) -> Result<(), 
     go(session, task, arguments)
 }
 
-fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), Failure> {
+pub(super) fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), Failure> {
     session.requests.clone_from(&task.typed.plugins);
     let sets = &task.typed.sets;
     let mut loaded = checked(&task.recipe, sets, &mut session)?;
     choose(&mut loaded, &task.typed.variants)?;
     let prepared = data::prepare(&loaded.recipe.data);
     let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
+    can_be_divided(&plan, task.typed.work)?;
     if arguments.dry_run {
         let images = prepared.as_ref().ok().and_then(Prepared::image_counts);
         if !arguments.quiet {
@@ -198,7 +209,6 @@ fn go(mut session: Session, task: Task, arguments: &RunArguments) -> Result<(), 
         }
         return dry_run(&mut session, &loaded, &plan, images);
     }
-    can_be_divided(&plan, task.typed.work)?;
     let device = Device::Cpu;
     let mut data = prepared?.open()?;
     if loaded.recipe.evaluate.split == EvaluationSplit::Validation {
@@ -290,41 +300,6 @@ fn can_be_divided(plan: &Plan, work: Work) -> Result<(), Failure> {
         return Err(Failure::Usage(error.help(help)));
     }
     Ok(())
-}
-
-/// What `merge` takes.
-#[derive(Debug, Args)]
-pub(super) struct MergeArguments {
-    /// The directories of the parts, all of them.
-    #[arg(value_name = "RUN", required = true)]
-    parts: Vec<PathBuf>,
-    /// The run directory; `runs/NAME` if left out. It must be empty.
-    #[arg(long, value_name = "DIR")]
-    out: Option<PathBuf>,
-    /// Take what the run in this directory has finished as well. May be repeated.
-    #[arg(long, value_name = "DIR")]
-    reuse: Vec<PathBuf>,
-    /// How often a stage that is running leaves a checkpoint; 0 for after every step.
-    #[arg(long, value_name = "SECONDS", default_value = CHECKPOINT_EVERY, value_parser = seconds)]
-    checkpoint_every: Duration,
-    /// Show no progress.
-    #[arg(long, short)]
-    quiet: bool,
-}
-
-/// Joins the parts of a run, and goes on with its students.
-pub(super) fn merge(session: Session, arguments: &MergeArguments) -> Result<(), Failure> {
-    let first = Begun::read(&arguments.parts[0]).map_err(Failure::Usage)?;
-    let recipe = Written::of_run(&first);
-    let typed = Typed { work: Work::Joined(arguments.parts.len() as u64), ..first.typed };
-    let run = RunArguments {
-        out: arguments.out.clone(),
-        reuse: [arguments.parts.clone(), arguments.reuse.clone()].concat(),
-        checkpoint_every: arguments.checkpoint_every,
-        quiet: arguments.quiet,
-        ..RunArguments::default()
-    };
-    go(session, Task { typed, recipe, begun: None }, &run)
 }
 
 /// The recipe; if it is refused, with what plugins have to say of it as well.

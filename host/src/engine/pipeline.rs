@@ -493,6 +493,7 @@ impl VariantRun<'_> {
             let mut files = evaluation.write(&folder, file)?.to_vec();
             let shown = (&evaluation, evaluate.example_images);
             files.extend(evaluator.examples(shown, &evaluate.attacks, &context, (&folder, file))?);
+            log.write(evaluation.accuracies());
             let robust: Vec<String> = evaluation
                 .threats
                 .iter()

@@ -32,7 +32,8 @@ impl Document {
 
     /// What is wrong with an `extends` that was typed.
     pub(super) fn late_extends(&self) -> Option<Problem> {
-        self.get(KEY)?;
+        // What is no text is told by the schema.
+        self.get(KEY)?.as_str()?;
         let problem = self.problem(KEY, Mark::Key, "`extends` stands in the recipe's file");
         Some(problem.help("write it there, or give the other recipe"))
     }

@@ -79,6 +79,12 @@ pub(super) fn sweep(document: &Document, variants: Vec<Named>, alone: &str) -> (
             points.push(Named { name: words.join(" "), baseline: base.baseline, document: point });
         }
     }
+    let repeated =
+        (1..points.len()).find(|&place| points[..place].iter().any(|each| each.name == points[place].name));
+    if let Some(place) = repeated {
+        let message = format!("two variants of the sweep are called `{}`", points[place].name);
+        problems.push(document.problem(TABLE, Mark::Value, message).help("list each value once"));
+    }
     (points, problems)
 }
 
@@ -92,6 +98,12 @@ fn collect(
 ) {
     for (key, value) in table {
         let at = child(pointer, key);
+        if pointer == TABLE && key.contains('.') {
+            let problem =
+                document.problem(&at, Mark::Key, format!("`{key}` is one key in quotes, not a path"));
+            problems.push(problem.help(format!("leave out the quotes: `{key} = [...]`")));
+            continue;
+        }
         if pointer == TABLE && !super::variants::may_differ(key) {
             problems.push(refused_key(document, key, &at));
             continue;
@@ -233,6 +245,16 @@ mod tests {
                 "[sweep]\ntraining.regularizers.3.weight = [1]\n",
                 "`training.regularizers` has no element `3`",
                 "my.toml:8:23",
+            ),
+            (
+                "[sweep]\ntraining.epochs = [5, 5]\n",
+                "two variants of the sweep are called `epochs 5`",
+                "my.toml:7:1",
+            ),
+            (
+                "[sweep]\n\"training.epochs\" = [5]\n",
+                "leave out the quotes: `training.epochs = [...]`",
+                "my.toml:8:1",
             ),
             (
                 "[sweep]\ntraining.epochs = [5, \"x\"]\n",

@@ -4,18 +4,23 @@
 use super::{
     page::{document, escaped, figures},
     run::RunRecord,
-    summary::{Row, Summary},
+    summary::{Row, Spread, Summary},
     table::{CLEAN, caption, cells, header, table},
 };
 use guard_sdk::{Budget, Error, Norm, Result};
+use serde_json::Value;
 use std::fmt::Write;
 
 /// The runs as tables, one for each footing, in the order in which they come. Runs of one name are told apart by their
 /// directories.
 pub fn compare(runs: &[RunRecord]) -> Vec<Summary> {
-    let mut groups: Vec<Summary> = Vec::new();
+    let mut groups: Vec<(Value, Summary)> = Vec::new();
     for run in runs {
         let mut summary = run.summary();
+        if summary.rows.is_empty() {
+            continue;
+        }
+        summary.options = run.attack_options();
         if runs.len() > 1 {
             let label = label(run, runs);
             for row in &mut summary.rows {
@@ -25,12 +30,15 @@ pub fn compare(runs: &[RunRecord]) -> Vec<Summary> {
                 };
             }
         }
-        match groups.iter_mut().find(|group| same_footing(group, &summary)) {
-            Some(group) => merge(group, summary),
-            None => groups.push(summary),
+        let footing = run.footing();
+        let group =
+            groups.iter_mut().find(|(other, group)| *other == footing && same_footing(group, &summary));
+        match group {
+            Some((_, group)) => merge(group, summary),
+            None => groups.push((footing, summary)),
         }
     }
-    groups
+    groups.into_iter().map(|(_, group)| group).collect()
 }
 
 fn label(run: &RunRecord, runs: &[RunRecord]) -> String {
@@ -76,11 +84,17 @@ pub fn markdown(groups: &[Summary]) -> String {
 }
 
 /// The tables as one page that needs nothing from outside.
-pub fn comparison_page(title: &str, groups: &[Summary], commands: &[String]) -> String {
-    let mut body: String = groups.iter().map(figures).collect();
+pub fn comparison_page(title: &str, groups: &[Summary], runs: &[RunRecord]) -> String {
+    let mut body: String = runs
+        .iter()
+        .filter_map(RunRecord::unfinished)
+        .map(|told| format!("<p>{}</p>\n", escaped(&told)))
+        .collect();
+    body.extend(groups.iter().map(figures));
     body.push_str("<h2>To repeat it</h2>\n<pre><code>");
-    for command in commands {
-        let _ = writeln!(body, "{}", escaped(command));
+    for run in runs {
+        let told = format!("# {}\n{}", run.path.display(), run.begun.typed.command());
+        let _ = writeln!(body, "{}", escaped(&told));
     }
     document(title, &(body + "</code></pre>\n"))
 }
@@ -109,11 +123,19 @@ pub fn latex(groups: &[Summary]) -> String {
             }
             let _ = writeln!(text, "{} \\\\", cells.join(" & "));
         }
-        text.push_str("\\bottomrule\n\\end{tabular}\n");
         let flags = group.flags();
+        text.push_str("\\bottomrule\n");
         if !flags.is_empty() {
-            text.push_str("% $^\\dagger$ doubtful:\n");
+            let mut codes: Vec<&str> = flags.iter().map(|(flag, _)| flag.code.as_ref()).collect();
+            codes.sort_unstable();
+            codes.dedup();
+            let (columns, codes) = (header.len(), tex(&codes.join(", ")));
+            let _ = writeln!(
+                text,
+                "\\multicolumn{{{columns}}}{{l}}{{\\footnotesize $^\\dagger$ doubtful: {codes}}} \\\\"
+            );
         }
+        text.push_str("\\end{tabular}\n");
         for (flag, who) in flags {
             let _ = writeln!(text, "% {}: {who}: {}", flag.code, flag.message);
         }
@@ -158,6 +180,7 @@ pub fn csv(groups: &[Summary]) -> Result<String> {
             "norm",
             "epsilon",
             "attack",
+            "options",
             "mean",
             "std",
             "flags",
@@ -165,8 +188,12 @@ pub fn csv(groups: &[Summary]) -> Result<String> {
         .map_err(refused)?;
     for group in groups {
         for row in &group.rows {
-            let flags: Vec<&str> = row.flags.iter().map(|flag| flag.code.as_ref()).collect();
-            let mut line = |budget: Option<&Budget>, attack: &str, mean: f64, std: Option<f64>| {
+            let mut codes: Vec<&str> = row.flags.iter().map(|flag| flag.code.as_ref()).collect();
+            codes.sort_unstable();
+            codes.dedup();
+            let mut line = |budget: Option<&Budget>, attack: &str, options: &str, figure: &Spread| {
+                // They are about robust figures.
+                let flags = budget.map_or(String::new(), |_| codes.join(" "));
                 let norm = budget.map_or("", |budget| match budget.norm {
                     Norm::Linf => "linf",
                     Norm::L2 => "l2",
@@ -183,18 +210,23 @@ pub fn csv(groups: &[Summary]) -> Result<String> {
                         norm,
                         &budget.map_or(String::new(), |budget| budget.epsilon.to_string()),
                         attack,
-                        &mean.to_string(),
-                        &std.map_or(String::new(), |std| std.to_string()),
-                        &flags.join(" "),
+                        options,
+                        &figure.mean.to_string(),
+                        &figure.std.map_or(String::new(), |std| std.to_string()),
+                        &flags,
                     ])
                     .map_err(refused)
             };
-            line(None, "none", row.clean.mean, row.clean.std)?;
+            line(None, "none", "", &row.clean)?;
+            if let Some(curvature) = &row.curvature {
+                line(None, "none: curvature", "", curvature)?;
+            }
             for (budget, robust) in group.budgets.iter().zip(&row.robust) {
                 let Some(robust) = robust else { continue };
-                line(Some(budget), "worst case", robust.worst.mean, robust.worst.std)?;
-                for (attack, figure) in group.attacks.iter().zip(&robust.attacks) {
-                    line(Some(budget), attack, figure.mean, figure.std)?;
+                line(Some(budget), "worst case", "", &robust.worst)?;
+                for (place, (attack, figure)) in group.attacks.iter().zip(&robust.attacks).enumerate() {
+                    let options = group.options.get(place).map_or("", String::as_str);
+                    line(Some(budget), attack, options, figure)?;
                 }
             }
         }
@@ -219,6 +251,7 @@ mod tests {
             images: 10,
             split: "test",
             attacks: vec!["pgd".into(), "fgsm".into()],
+            options: vec!["steps 10".into(), String::new()],
             knowledge: Knowledge::WhiteBox,
             budgets: epsilons.iter().map(|&epsilon| Budget { norm: Norm::Linf, epsilon }).collect(),
             rows: vec![Row {
@@ -294,7 +327,7 @@ mod tests {
         let text = csv(&[merged()]).unwrap();
         assert_eq!(text.lines().count(), 1 + (1 + 3) + (1 + 6), "{text}");
         assert!(
-            text.contains("digits,test,10,a_b,false,10,2 students,linf,0.1,fgsm,0.5,,not-converged"),
+            text.contains("digits,test,10,a_b,false,10,2 students,linf,0.1,fgsm,,0.5,,not-converged"),
             "{text}"
         );
     }

@@ -49,6 +49,7 @@ pub fn summary_json(summary: &Summary) -> Value {
         "split": summary.split,
         "images": summary.images,
         "attacks": summary.attacks,
+        "options": summary.options,
         "knowledge": summary.knowledge,
         "table": table(summary),
     })

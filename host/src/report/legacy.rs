@@ -53,7 +53,8 @@ pub fn robustness_ratio(clean: f64, attacked: &[f64]) -> Option<f64> {
 pub fn attack_efficiency(clean: f64, attacked: &[f64]) -> Option<f64> {
     let most = attacked.iter().copied().reduce(f64::max)?;
     let mean = attacked.iter().sum::<f64>() / attacked.len() as f64;
-    (most > clean).then(|| 100.0 * (mean - clean) / (most - clean))
+    // Rounded, the mean of equal seconds can be more than the most.
+    (most > clean).then(|| (100.0 * (mean - clean) / (most - clean)).min(100.0))
 }
 
 /// The share of the clean accuracy that is lost.

@@ -7,11 +7,13 @@ use super::{
 use crate::{
     data::Skipped,
     engine::RunResults,
-    plan::Plan,
+    plan::{Plan, VariantPlan},
+    recipe::AttackUse,
     run::{Begun, Line, read_json, read_metrics},
 };
 use guard_sdk::Result;
 use serde::Deserialize;
+use serde_json::{Value, json};
 use std::path::{Path, PathBuf};
 
 /// The file of the results.
@@ -46,6 +48,48 @@ impl RunRecord {
     /// Its figures.
     pub fn summary(&self) -> Summary {
         summary(&self.results)
+    }
+
+    /// What the figures were measured with, beside what the summary tells: which images they are of, and the options of the
+    /// attacks.
+    pub fn footing(&self) -> Value {
+        let evaluate = self.plan.variants.first().map(|variant| &variant.recipe.evaluate);
+        let attacks = evaluate.map_or(&[][..], |evaluate| &evaluate.attacks);
+        let labels = self.results.variants.iter().find_map(|variant| variant.evaluations().next());
+        let mut data = self.plan.variants.first().map(|variant| variant.recipe.data.clone());
+        if let Some(data) = &mut data {
+            // Where the files lie and what was trained on is no matter.
+            (data.root, data.train_images) = (None, None);
+        }
+        json!({ "data": data, "labels": labels.map(|evaluation| &evaluation.labels), "attacks": attacks })
+    }
+
+    /// The options of each attack as they stand in the recipe, in a few words.
+    pub fn attack_options(&self) -> Vec<String> {
+        let evaluate = self.plan.variants.first().map(|variant| &variant.recipe.evaluate);
+        let words = |attack: &AttackUse| {
+            let options = attack.options.iter().map(|(name, value)| match value {
+                Value::String(text) => format!("{name} {text}"),
+                value => format!("{name} {value}"),
+            });
+            options.collect::<Vec<_>>().join(", ")
+        };
+        evaluate.map_or(Vec::new(), |evaluate| evaluate.attacks.iter().map(words).collect())
+    }
+
+    /// How far it is, where it is not done.
+    pub fn unfinished(&self) -> Option<String> {
+        let evaluated =
+            self.results.variants.iter().map(|variant| variant.evaluations().count()).sum::<usize>();
+        let planned = |variant: &VariantPlan| {
+            let students = if variant.recipe.distill.is_some() { variant.students.len() } else { 0 };
+            usize::from(variant.trains_teacher) + students * variant.recipe.student.count
+        };
+        let planned: usize = self.plan.variants.iter().map(planned).sum();
+        (evaluated < planned).then(|| {
+            let run = self.path.display();
+            format!("`{run}` is not finished: {evaluated} of {planned} networks are evaluated; `guard-host --resume {run}` goes on")
+        })
     }
 
     /// Figures of other papers.

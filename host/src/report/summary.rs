@@ -83,6 +83,8 @@ pub struct Summary {
     pub split: &'static str,
     /// The attacks, by name.
     pub attacks: Vec<String>,
+    /// Their options in words, where runs of several are told apart.
+    pub options: Vec<String>,
     /// What they see of the network.
     pub knowledge: Knowledge,
     /// The budgets, in the recipe's order.
@@ -131,6 +133,7 @@ pub fn summary(results: &RunResults) -> Summary {
         images: results.images,
         split: results.split,
         attacks: names.unwrap_or_default(),
+        options: Vec::new(),
         knowledge,
         budgets: threats.iter().map(|threat| threat.budget).collect(),
         rows,
@@ -228,6 +231,7 @@ mod tests {
             images: 1,
             split: "test",
             attacks,
+            options: Vec::new(),
             knowledge: Knowledge::WhiteBox,
             budgets,
             rows,

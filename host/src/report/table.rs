@@ -86,7 +86,13 @@ pub(super) const NONE: &str = "–";
 
 /// Data, threat model and attacks in a sentence.
 pub(super) fn caption(summary: &Summary) -> String {
-    let Summary { dataset, images, split, attacks, knowledge, budgets, .. } = summary;
+    let Summary { dataset, images, split, options, knowledge, budgets, .. } = summary;
+    let attacks: Vec<String> = (summary.attacks.iter().enumerate())
+        .map(|(place, attack)| match options.get(place).map_or("", String::as_str) {
+            "" => attack.clone(),
+            options => format!("{attack} ({options})"),
+        })
+        .collect();
     let mut text = format!("accuracy in % on the {images} {split} images of {dataset}");
     if let Some(first) = budgets.first() {
         let attacks = if attacks.is_empty() { "no attack".to_string() } else { attacks.join(" and ") };

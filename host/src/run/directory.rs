@@ -6,7 +6,10 @@ use super::{
     read::{read_json, read_text, unreadable},
     work::Work,
 };
-use crate::{plan::Plan, recipe::differences};
+use crate::{
+    plan::Plan,
+    recipe::{Difference, differences},
+};
 use guard_sdk::{Error, Result, TORCH_VERSION};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -237,6 +240,12 @@ impl Begun {
         self.resolved.as_ref()?[1].get(name)?.as_str()
     }
 
+    /// In what another run does otherwise, a line each.
+    pub fn differs_from(&self, other: &Self) -> Vec<String> {
+        let [Some([one, _]), Some([other, _])] = [&self.resolved, &other.resolved] else { return Vec::new() };
+        told(differences(one, other))
+    }
+
     /// What is no longer as it was when the run was begun, a line each.
     ///
     /// # Errors
@@ -245,10 +254,14 @@ impl Begun {
         let Some([before, environment_before]) = &self.resolved else { return Ok(Vec::new()) };
         let mut changes = differences(before, &serde_json::to_value(plan)?);
         changes.extend(differences(environment_before, &environment()));
-        // Where a plugin lies does not matter: its sum is compared.
-        changes.retain(|each| !(each.pointer.starts_with("/plugins/") && each.pointer.ends_with("/path")));
-        Ok(changes.iter().map(|each| format!("`{}`: {}", each.place(), each.change())).collect())
+        Ok(told(changes))
     }
+}
+
+/// Differences of plans, a line each. Where a plugin lies does not matter: its sum is compared.
+fn told(mut changes: Vec<Difference>) -> Vec<String> {
+    changes.retain(|each| !(each.pointer.starts_with("/plugins/") && each.pointer.ends_with("/path")));
+    changes.iter().map(|each| format!("`{}`: {}", each.place(), each.change())).collect()
 }
 
 /// The program, as far as results depend on it. What else they depend on is in the plan.

@@ -109,6 +109,10 @@ impl Stages {
         match self.find(stage.key, journal) {
             Some(found) => {
                 self.bring(&found, stage)?;
+                if found.run != self.run {
+                    // From now on it is this run's own, so that it goes on without the other.
+                    self.record(stage, found.files.keys().cloned().collect())?;
+                }
                 let whose = match (found.run == self.run, found.variant == stage.variant) {
                     (true, true) => "finished before".to_string(),
                     (true, false) => format!("as of {}", found.variant),

@@ -1,13 +1,14 @@
 //! An evaluation as files: what became of every example as tensors, so that anyone can check a number again, and the rest as
 //! JSON.
 
-use super::{AttackResult, Classes, Correct, Evaluation, Flag, Member, UnderThreat};
+use super::{AttackResult, Classes, Correct, Evaluation, Flag, Member, UnderThreat, accuracy};
 use crate::{
     engine::parts::{misfit, of_tensors},
     run::{read_json, unreadable, write_atomically, write_text},
 };
 use guard_sdk::{Budget, Error, Norm, Result, State, Tensor, attack::Knowledge};
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
 use std::{
     collections::HashMap,
     path::{Path, PathBuf},
@@ -59,6 +60,24 @@ pub fn arrays(evaluation: &Evaluation) -> Vec<(String, Tensor)> {
         }
     }
     arrays
+}
+
+impl Evaluation {
+    /// Accuracies by name: `accuracy/clean`, and within each budget `accuracy/NORM-EPSILON/ATTACK` and the worst case.
+    pub fn accuracies(&self) -> Map<String, Value> {
+        let mut found = Map::new();
+        found.insert("accuracy/clean".into(), json!(accuracy(&self.clean)));
+        for threat in &self.threats {
+            let mut put = |name: &str, correct: &[bool]| {
+                found.insert(format!("accuracy/{}", array(&threat.budget, name)), json!(accuracy(correct)));
+            };
+            threat.attacks.iter().for_each(|attack| put(&attack.name, &attack.correct));
+            if !threat.attacks.is_empty() {
+                put("worst-case", &self.worst_case(threat));
+            }
+        }
+        found
+    }
 }
 
 /// What the arrays of an attack are called.

@@ -13,14 +13,20 @@ const FIELD: (f64, f64) = (500.0, 240.0);
 const LEFT: f64 = 45.0;
 const TOP: f64 = 12.0;
 
-/// The drawing, where there are several budgets. The radii stand at equal distances, in rising order.
+/// The room of a radius.
+const LABEL: f64 = 38.0;
+
+/// The drawing, where there are several budgets; ε is to scale.
 pub fn curve(summary: &Summary) -> Option<String> {
     if summary.budgets.len() < 2 {
         return None;
     }
     let mut order: Vec<usize> = (0..summary.budgets.len()).collect();
     order.sort_by(|&a, &b| summary.budgets[a].epsilon.total_cmp(&summary.budgets[b].epsilon));
-    let at = |place: usize| LEFT + FIELD.0 * place as f64 / order.len() as f64;
+    let largest = summary.budgets[order[order.len() - 1]].epsilon.max(f64::MIN_POSITIVE);
+    let at = |epsilon: f64| LEFT + FIELD.0 * epsilon / largest;
+    let radii: Vec<f64> =
+        std::iter::once(0.0).chain(order.iter().map(|&index| summary.budgets[index].epsilon)).collect();
     let height = |share: f64| TOP + FIELD.1 * (1.0 - share);
 
     let mut svg = format!(
@@ -37,18 +43,25 @@ pub fn curve(summary: &Summary) -> Option<String> {
             y + 4.0
         );
     }
-    let radii = std::iter::once("0".to_string())
-        .chain(order.iter().map(|&index| rounded(summary.budgets[index].epsilon)));
-    for (place, radius) in radii.enumerate() {
-        let (x, y) = (at(place), TOP + FIELD.1 + 18.0);
-        let _ = writeln!(svg, "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{radius}</text>");
+    // The largest first, and no others where they would run into each other.
+    let mut free = f64::INFINITY;
+    for &radius in radii.iter().rev() {
+        let (x, y) = (at(radius), TOP + FIELD.1 + 18.0);
+        if x + LABEL <= free {
+            let _ = writeln!(
+                svg,
+                "<text x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"middle\">{}</text>",
+                rounded(radius)
+            );
+            free = x;
+        }
     }
     for (number, row) in summary.rows.iter().enumerate() {
         let robust = order.iter().map(|&index| row.robust[index].as_ref().map(|robust| robust.worst.mean));
         let points: Vec<String> = std::iter::once(Some(row.clean.mean))
             .chain(robust)
-            .enumerate()
-            .filter_map(|(place, share)| Some(format!("{:.1},{:.1}", at(place), height(share?))))
+            .zip(&radii)
+            .filter_map(|(share, &radius)| Some(format!("{:.1},{:.1}", at(radius), height(share?))))
             .collect();
         let _ = writeln!(
             svg,
@@ -77,6 +90,7 @@ mod tests {
             images: 10,
             split: "test",
             attacks: vec!["pgd".into()],
+            options: Vec::new(),
             knowledge: Knowledge::WhiteBox,
             budgets: epsilons.iter().map(|&epsilon| Budget { norm: Norm::Linf, epsilon }).collect(),
             rows: vec![Row {

@@ -69,7 +69,8 @@ pub(super) fn document(title: &str, body: &str) -> String {
 /// If one of the run's files cannot be read.
 pub fn page(run: &RunRecord) -> Result<String> {
     let summary = run.summary();
-    let mut html = figures(&summary);
+    let mut html = run.unfinished().map_or(String::new(), |told| format!("<p>{}</p>\n", escaped(&told)));
+    html.push_str(&figures(&summary));
     if !summary.budgets.is_empty() && summary.rows.iter().all(|row| !row.baseline) {
         html.push_str(NO_BASELINE);
     }

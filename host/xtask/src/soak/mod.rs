@@ -71,6 +71,8 @@ pub fn soak(workspace: &Workspace, arguments: &SoakArguments) -> Result<()> {
             build::build(workspace)?.host
         }
     };
+    // Before the time passes in which it may change.
+    let of = result::Of::now(workspace);
     let folder = workspace.root.join("target/soak");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("cannot clear `{}`", folder.display()))?;
@@ -93,10 +95,10 @@ pub fn soak(workspace: &Workspace, arguments: &SoakArguments) -> Result<()> {
         if told.elapsed() >= TOLD_EVERY {
             told = Instant::now();
             say(format!("{done} of {all} trials in {} minutes", begun.elapsed().as_secs() / 60));
-            result::write(workspace, begun.elapsed(), &subjects)?;
+            result::write(workspace, &of, begun.elapsed(), &subjects)?;
         }
     }
-    println!("{}", result::write(workspace, begun.elapsed(), &subjects)?);
+    println!("{}", result::write(workspace, &of, begun.elapsed(), &subjects)?);
     let wrong: usize = subjects.iter().map(|subject| subject.wrong.len()).sum();
     if wrong > 0 {
         bail!("{wrong} runs did not end as they should; they are in `{}`", folder.display());

@@ -16,9 +16,22 @@ use crate::workspace::Workspace;
 /// Where it is kept.
 const RESULT: &str = "tests/soak/RESULT.md";
 
+/// What is tried, and when.
+pub struct Of {
+    date: String,
+    commit: String,
+}
+
+impl Of {
+    /// The checkout as it is now.
+    pub fn now(workspace: &Workspace) -> Self {
+        Self { date: said("date", &["-u", "+%F"], workspace), commit: commit(workspace) }
+    }
+}
+
 /// Writes the page and tells it.
-pub fn write(workspace: &Workspace, elapsed: Duration, subjects: &[Subject]) -> Result<String> {
-    let page = page(workspace, elapsed, subjects);
+pub fn write(workspace: &Workspace, of: &Of, elapsed: Duration, subjects: &[Subject]) -> Result<String> {
+    let page = page(of, elapsed, subjects);
     let path = workspace.root.join(RESULT);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
@@ -27,12 +40,11 @@ pub fn write(workspace: &Workspace, elapsed: Duration, subjects: &[Subject]) -> 
     Ok(page)
 }
 
-fn page(workspace: &Workspace, elapsed: Duration, subjects: &[Subject]) -> String {
+fn page(Of { date, commit }: &Of, elapsed: Duration, subjects: &[Subject]) -> String {
     let rows: Vec<String> = subjects.iter().map(row).collect();
     let together = |kinds: fn(&Subject) -> BTreeSet<String>| -> usize {
         subjects.iter().flat_map(kinds).collect::<BTreeSet<String>>().len()
     };
-    let (date, commit) = (said("date", &["-u", "+%F"], workspace), commit(workspace));
     let minutes = elapsed.as_secs().div_ceil(60);
     let threads =
         std::env::var("OMP_NUM_THREADS").map_or("as many as there are cores".into(), |threads| threads);
