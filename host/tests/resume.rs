@@ -202,6 +202,24 @@ fn a_run_with_stages_of_every_kind_is_killed_twenty_times_at_random_moments() {
     kill_again_and_again(&here, &[&recipe], 20);
 }
 
+/// What methods remember is not lost where a run is cut twice with no step between.
+#[test]
+fn a_run_that_is_killed_twice_at_the_same_step_ends_like_one_that_was_not() {
+    let here = Here::new();
+    let recipe = here.recipe(OF_EVERYTHING);
+    here.succeeds(&[&recipe, "--quiet", "--variant", "dc", "--out", "whole"]);
+    let arguments = [&recipe, "--quiet", "--variant", "dc", "--out", "killed"];
+    for arguments in [&arguments[..], &["--quiet", "--resume", "killed"]] {
+        // The newest checkpoint is written, and the oldest still there.
+        let mut command = here.command(arguments);
+        command.args(["--checkpoint-every", "0"]).env("GUARD_FAIL_AT", "remove 6.json:kill");
+        let output = command.output().unwrap();
+        assert_eq!(output.status.code(), None, "{}", stderr(&output));
+    }
+    here.succeeds(&["--quiet", "--resume", "killed"]);
+    same_files(&here.path("whole"), &here.path("killed"));
+}
+
 #[test]
 fn every_stage_goes_on_with_the_command_that_ctrl_c_tells() {
     let here = Here::new();

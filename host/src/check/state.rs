@@ -7,7 +7,7 @@ use serde_json::json;
 pub(super) const TESTS: &[Test<Subject>] = &[
     Test {
         name: "state-round-trip",
-        about: "saved and loaded into a fresh instance, the method goes on with the same bits",
+        about: "saved and loaded into a fresh instance, once or twice, the method goes on with the same bits",
         kinds: ALL,
         run: round_trip,
     },
@@ -26,7 +26,7 @@ fn round_trip(subject: &Subject) -> Result<Verdict> {
         uninterrupted.call(iteration)?;
     }
     let saved = as_in_a_file(uninterrupted.save()?)?;
-    let again = as_in_a_file(uninterrupted.save()?)?;
+    let [again, twice] = [as_in_a_file(uninterrupted.save()?)?, as_in_a_file(uninterrupted.save()?)?];
     let expected = uninterrupted.call(2)?;
 
     let mut resumed = subject.make(&room)?;
@@ -35,10 +35,18 @@ fn round_trip(subject: &Subject) -> Result<Verdict> {
     // A second state of the same moment, loaded into an instance that has been used.
     resumed.load(again)?;
     let repeated = same(&resumed.call(2)?, &expected)?;
-    Ok(match (holds, repeated) {
-        (true, true) => Verdict::Passed,
-        (false, _) => Verdict::Failed("the next call of the loaded instance differs".into()),
-        (true, false) => Verdict::Failed("an instance that was used before differs after loading".into()),
+    // A run that goes on may be cut before its next step.
+    let (mut cut, mut last) = (subject.make(&room)?, subject.make(&room)?);
+    cut.load(twice)?;
+    last.load(as_in_a_file(cut.save()?)?)?;
+    let kept = same(&last.call(2)?, &expected)?;
+    Ok(match (holds, repeated, kept) {
+        (true, true, true) => Verdict::Passed,
+        (false, ..) => Verdict::Failed("the next call of the loaded instance differs".into()),
+        (true, false, _) => Verdict::Failed("an instance that was used before differs after loading".into()),
+        (true, true, false) => Verdict::Failed(
+            "what was loaded is not saved again as it was, where no call comes between".into(),
+        ),
     })
 }
 

@@ -201,7 +201,19 @@ impl Matching {
     }
 
     fn save(&self) -> Result<State> {
-        self.learner.as_ref().map_or(Ok(State::default()), Learner::save)
+        match (&self.learner, &self.saved) {
+            (Some(learner), _) => learner.save(),
+            // It was loaded, and no step has come since: a run may be cut here, too.
+            (None, Some(State { version, json, tensors })) => Ok(State {
+                version: *version,
+                json: json.clone(),
+                tensors: tensors
+                    .iter()
+                    .map(|(name, tensor)| (name.clone(), tensor.shallow_clone()))
+                    .collect(),
+            }),
+            (None, None) => Ok(State::default()),
+        }
     }
 
     fn load(&mut self, state: State) -> Result<()> {
