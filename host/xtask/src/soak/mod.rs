@@ -40,7 +40,7 @@ pub struct SoakArguments {
     /// How long it goes on
     #[arg(long, value_name = "M", default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
-    /// Take only this objective. May be repeated
+    /// Take only this objective, and keep no result. May be repeated
     #[arg(long = "objective", value_name = "NAME")]
     objectives: Vec<String>,
     /// A host that is built, with the plugins beside it, instead of one that is built now
@@ -85,6 +85,8 @@ pub fn soak(workspace: &Workspace, arguments: &SoakArguments) -> Result<()> {
         let trials = trials(&whole.points, subjects.len());
         subjects.push(Subject { objective, labels, whole, trials, done: 0, wrong: Vec::new() });
     }
+    let keep =
+        |page: &str| if arguments.objectives.is_empty() { result::keep(workspace, page) } else { Ok(()) };
     let all: usize = subjects.iter().map(|subject| subject.trials.len()).sum();
     let (mut done, mut told) = (0, begun);
     // In turn, so that each recipe gets as many.
@@ -95,10 +97,12 @@ pub fn soak(workspace: &Workspace, arguments: &SoakArguments) -> Result<()> {
         if told.elapsed() >= TOLD_EVERY {
             told = Instant::now();
             say(format!("{done} of {all} trials in {} minutes", begun.elapsed().as_secs() / 60));
-            result::write(workspace, &of, begun.elapsed(), &subjects)?;
+            keep(&result::page(&of, begun.elapsed(), &subjects))?;
         }
     }
-    println!("{}", result::write(workspace, &of, begun.elapsed(), &subjects)?);
+    let page = result::page(&of, begun.elapsed(), &subjects);
+    keep(&page)?;
+    println!("{page}");
     let wrong: usize = subjects.iter().map(|subject| subject.wrong.len()).sum();
     if wrong > 0 {
         bail!("{wrong} runs did not end as they should; they are in `{}`", folder.display());

@@ -29,18 +29,17 @@ impl Of {
     }
 }
 
-/// Writes the page and tells it.
-pub fn write(workspace: &Workspace, of: &Of, elapsed: Duration, subjects: &[Subject]) -> Result<String> {
-    let page = page(of, elapsed, subjects);
+/// Writes the page where it is kept.
+pub fn keep(workspace: &Workspace, page: &str) -> Result<()> {
     let path = workspace.root.join(RESULT);
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder).with_context(|| format!("cannot make `{}`", folder.display()))?;
     }
-    files::write(&page, &path)?;
-    Ok(page)
+    files::write(page, &path)
 }
 
-fn page(Of { date, commit }: &Of, elapsed: Duration, subjects: &[Subject]) -> String {
+/// What there is to tell.
+pub fn page(Of { date, commit }: &Of, elapsed: Duration, subjects: &[Subject]) -> String {
     let rows: Vec<String> = subjects.iter().map(row).collect();
     let together = |kinds: fn(&Subject) -> BTreeSet<String>| -> usize {
         subjects.iter().flat_map(kinds).collect::<BTreeSet<String>>().len()
