@@ -1,6 +1,9 @@
 //! Runs that were stopped and go on, as a user meets them.
 
 mod here;
+#[allow(dead_code, reason = "nothing is mangled here")]
+#[path = "../src/mangle.rs"]
+mod mangle;
 
 use here::{
     Here,
@@ -8,6 +11,7 @@ use here::{
     left::{differences, left, walk},
     quick, stderr,
 };
+use mangle::Dice;
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -130,18 +134,10 @@ fn same_events(whole: &Path, other: &Path) {
     }
 }
 
-/// SplitMix64, so that the same moments are drawn in every run.
-struct Dice(u64);
-
-impl Dice {
-    /// In [0,1).
-    fn share(&mut self) -> f64 {
-        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        ((z ^ (z >> 31)) >> 11) as f64 / (1u64 << 53) as f64
-    }
+/// In [0,1), the same in every run.
+fn share(dice: &mut Dice) -> f64 {
+    const STEPS: usize = 1 << 52;
+    dice.below(STEPS) as f64 / STEPS as f64
 }
 
 /// Kills a run at `kills` random moments, and as many further ones as are left when it is through; holds what each left
@@ -157,7 +153,7 @@ fn kill_again_and_again(here: &Here, arguments: &[&str], kills: usize) {
         for life in 1u32.. {
             // A life that is killed is up to a third as long as the whole run; later ones last longer, so that the run gets
             // through whatever else the machine does.
-            let end = Instant::now() + whole.mul_f64(dice.share() * f64::from(8 + life) / 24.0);
+            let end = Instant::now() + whole.mul_f64(share(&mut dice) * f64::from(8 + life) / 24.0);
             let mut going = start(here, &next);
             lives += 1;
             while going.try_wait().unwrap().is_none() && (left_to_do == 0 || Instant::now() < end) {

@@ -16,6 +16,14 @@ pub enum Norm {
 }
 
 impl Norm {
+    /// `linf` or `l2`, as recipes write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Norm::Linf => "linf",
+            Norm::L2 => "l2",
+        }
+    }
+
     /// The direction of steepest ascent for each gradient, `[N,C,H,W]`, of size 1 in this norm; 0 where the gradient is 0.
     pub fn steepest(self, gradient: &Tensor) -> Tensor {
         match self {

@@ -8,7 +8,7 @@ use crate::{
     run::{attacked_sheet, write_atomically, write_png},
 };
 use clap::Args;
-use guard_sdk::{Budget, Norm, Result, Tensor};
+use guard_sdk::{Budget, Result, Tensor};
 use std::{
     cell::RefCell,
     path::{Path, PathBuf},
@@ -81,10 +81,7 @@ impl Keeper {
     /// `[N,C,H,W]`, of the images that were right without attack; `NAME.png`: some of them.
     fn write(self, folder: &Path, pictures: u32) -> Result<()> {
         for kept in self.0.into_inner() {
-            let norm = match kept.budget.norm {
-                Norm::Linf => "linf",
-                Norm::L2 => "l2",
-            };
+            let norm = kept.budget.norm.name();
             let name = format!("{}-{norm}-{:.6}", kept.attack.replace('/', "-"), kept.budget.epsilon);
             let (clean, adversarial) = (Tensor::f_cat(&kept.clean, 0)?, Tensor::f_cat(&kept.adversarial, 0)?);
             let tensors = [

@@ -1,9 +1,12 @@
 //! `guard-host metrics`: a run's numbers as a table, a row for each, for spreadsheets and data frames.
 
 use super::{Failure, Format, print, print_json};
-use crate::run::{Line, read_metrics, write_text};
+use crate::{
+    report::csv_table,
+    run::{Line, read_metrics, write_text},
+};
 use clap::Args;
-use guard_sdk::{Error, Result};
+use guard_sdk::Result;
 use serde_json::{Value, json};
 use std::path::PathBuf;
 
@@ -37,18 +40,13 @@ pub(super) fn metrics(format: Format, arguments: &MetricsArguments) -> Result<()
 
 /// A row for each number, `NaN` where it was not finite.
 fn csv(lines: &[Line]) -> Result<String> {
-    let refused = |error: &dyn std::fmt::Display| Error::new(format!("the table cannot be made: {error}"));
-    let mut table = csv::Writer::from_writer(Vec::new());
-    let mut row = |cells: [&str; 5]| table.write_record(cells).map_err(|error| refused(&error));
-    row(["variant", "stage", "iteration", "metric", "value"])?;
-    for Line { variant, stage, iteration, metrics } in lines {
-        for (metric, value) in metrics {
+    let rows = lines.iter().flat_map(|Line { variant, stage, iteration, metrics }| {
+        metrics.iter().map(move |(metric, value)| {
             let value = if value.is_null() { "NaN".into() } else { value.to_string() };
-            row([variant, stage, &iteration.to_string(), metric, &value])?;
-        }
-    }
-    let bytes = table.into_inner().map_err(|error| refused(&error))?;
-    String::from_utf8(bytes).map_err(|error| refused(&error))
+            [variant.clone(), stage.clone(), iteration.to_string(), metric.clone(), value]
+        })
+    });
+    csv_table(["variant", "stage", "iteration", "metric", "value"], rows)
 }
 
 fn json(lines: &[Line]) -> Value {

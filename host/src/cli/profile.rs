@@ -7,7 +7,9 @@ use tracing_chrome::{ChromeLayerBuilder, FlushGuard};
 use tracing_subscriber::{layer::SubscriberExt, util::SubscriberInitExt};
 
 /// Spans are written as long as it lives.
-pub(super) struct Profile(#[allow(dead_code, reason = "its drop ends the file")] FlushGuard);
+pub(super) struct Profile {
+    _ends_the_file: FlushGuard,
+}
 
 impl Profile {
     pub fn start(path: &Path) -> Result<Self, Failure> {
@@ -18,6 +20,6 @@ impl Profile {
         let (layer, guard) =
             ChromeLayerBuilder::new().writer(BufWriter::new(file)).include_args(true).build();
         tracing_subscriber::registry().with(layer).init();
-        Ok(Self(guard))
+        Ok(Self { _ends_the_file: guard })
     }
 }

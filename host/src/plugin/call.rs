@@ -1,11 +1,7 @@
 //! Every call of a plugin's method goes through here: random state seeded and put back, libtorch's state put back and
 //! compared, lent tensors compared, errors named.
 
-use super::{
-    networks::NetworkSource,
-    registry::{Handles, Plugins},
-    services::HostServices,
-};
+use super::{kept::Handles, networks::NetworkSource, registry::Plugins, services::HostServices};
 use crate::random::RandomSource;
 use guard_sdk::{
     AttackInfo, Batch, Budget, Device, Error, Initial, Kind, Lab, Level, Needs, Network, Result, Services,

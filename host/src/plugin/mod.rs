@@ -2,6 +2,8 @@
 
 mod call;
 mod file;
+mod kept;
+mod loaded;
 mod locate;
 mod lock;
 mod networks;
@@ -15,10 +17,11 @@ mod verify;
 
 pub use call::{Context, Hosted, Recorder, Silent};
 pub use file::{Inspection, inspect};
+pub use loaded::Loaded;
 pub use locate::{Locator, library_name};
 pub use lock::{Lock, Locked};
 pub use networks::{NetworkSource, NoNetworks, unknown_network};
-pub use registry::{Loaded, Plugins, plain_name};
+pub use registry::{Plugins, plain_name};
 pub use schema::resolved;
 pub use shared::{SharedPasses, Sharing};
 pub use signatures::TrustedKeys;

@@ -2,16 +2,17 @@
 
 use super::{
     call::{Context, Hosted},
-    file::{Inspection, inspect},
+    file::inspect,
+    kept::Kept,
+    loaded::{Loaded, prefixed},
     locate::Locator,
     lock::Lock,
     schema::fits,
     shared::Sharing,
     signatures::TrustedKeys,
-    trust::only_trusted,
 };
 use guard_sdk::{
-    Error, Result, Services, State,
+    Error, Result, Services,
     abi::{
         calls::{AttackInstance, ObjectiveInstance, RegularizerInstance},
         library::Library,
@@ -19,84 +20,10 @@ use guard_sdk::{
     manifest::{Kind, Manifest, MethodEntry},
 };
 use std::{
-    cell::{Cell, RefCell},
-    collections::BTreeMap,
+    cell::RefCell,
     path::{Path, PathBuf},
     rc::Rc,
 };
-
-/// A loaded plugin.
-pub struct Loaded {
-    /// Where its file is.
-    pub path: PathBuf,
-    /// The file's BLAKE3 sum, in hexadecimal.
-    pub blake3: String,
-    /// What it says of itself.
-    pub manifest: Manifest,
-    library: Library,
-}
-
-impl Loaded {
-    /// Looks at the file, then loads it.
-    ///
-    /// # Errors
-    /// If it is no plugin, or not one for this host. The message is a sentence that names the file.
-    pub fn open(path: &Path) -> Result<Self> {
-        let named = |error: Error| prefixed(error, path);
-        let inspection = Self::inspect(path)?;
-        inspection.check().map_err(named)?;
-        only_trusted(path).map_err(named)?;
-        let library = Library::open(path, &inspection.manifest).map_err(named)?;
-        Ok(Self {
-            path: path.to_path_buf(),
-            blake3: inspection.blake3,
-            manifest: inspection.manifest,
-            library,
-        })
-    }
-
-    /// Looks at the file without loading it.
-    ///
-    /// # Errors
-    /// If it is no plugin. The message is a sentence that names the file.
-    pub fn inspect(path: &Path) -> Result<Inspection> {
-        inspect(path).map_err(|error| prefixed(error, path))
-    }
-
-    /// Whether the library answers for the interface with this id.
-    pub fn answers(&self, id: &str) -> bool {
-        self.library.offers(id)
-    }
-
-    fn offers(&self, kind: Kind, name: &str) -> bool {
-        self.manifest.methods.iter().any(|method| method.kind == kind && method.name == name)
-    }
-
-    /// The JSON Schema of a method's options.
-    ///
-    /// # Errors
-    /// If the plugin does not offer the method through an interface of this host.
-    pub fn schema(&self, kind: Kind, name: &str) -> Result<serde_json::Value> {
-        self.library.schema(kind, name).map_err(|error| prefixed(error, &self.path))
-    }
-}
-
-/// The file before a message that continues the sentence, all on one line: "plugin `file` was built for libtorch 2.10.0,
-/// this host runs 2.11.0; rebuild it against libtorch 2.11.0".
-fn prefixed(mut error: Error, path: &Path) -> Error {
-    error.message = format!("plugin `{}` {}", path.display(), error.message);
-    error.causes.retain(|cause| match cause.contains('\n') {
-        true => true,
-        false => {
-            error.message = format!("{}: {cause}", error.message);
-            false
-        }
-    });
-    if let Some(help) = error.help.take() {
-        error.message = format!("{}; {help}", error.message);
-    }
-    error
-}
 
 /// All plugins of a run, and the methods they asked the host for.
 pub struct Plugins {
@@ -395,100 +322,6 @@ impl Plugins {
     /// The methods that plugins asked for.
     pub(super) fn kept(&self) -> &Rc<Kept> {
         &self.kept
-    }
-}
-
-/// Methods that plugins asked for, by handle.
-#[derive(Default)]
-pub(super) struct Kept {
-    attacks: Shelf<AttackInstance>,
-    regularizers: Shelf<RegularizerInstance>,
-    next: Cell<u64>,
-}
-
-type Shelf<T> = RefCell<BTreeMap<u64, Rc<RefCell<Hosted<T>>>>>;
-
-impl Kept {
-    fn key(&self) -> u64 {
-        self.next.replace(self.next.get() + 1)
-    }
-
-    /// The attack behind a handle.
-    pub(super) fn attack(&self, key: u64) -> Result<Rc<RefCell<Hosted<AttackInstance>>>> {
-        self.attacks.borrow().get(&key).cloned().ok_or_else(|| no_handle(key))
-    }
-
-    /// The regularizer behind a handle.
-    pub(super) fn regularizer(&self, key: u64) -> Result<Rc<RefCell<Hosted<RegularizerInstance>>>> {
-        self.regularizers.borrow().get(&key).cloned().ok_or_else(|| no_handle(key))
-    }
-}
-
-fn no_handle(key: u64) -> Error {
-    Error::with_code("interface", format!("there is no method with handle {key}"))
-}
-
-/// The handles that one method was given; they end with it.
-pub(super) struct Handles {
-    kept: Rc<Kept>,
-    keys: RefCell<Vec<u64>>,
-}
-
-impl Handles {
-    pub(super) fn new(kept: &Rc<Kept>) -> Self {
-        Self { kept: kept.clone(), keys: RefCell::default() }
-    }
-
-    /// See [`Hosted::save_all`].
-    pub(super) fn save(&self, context: &Context) -> Result<Vec<State>> {
-        let mut states = Vec::new();
-        for &key in self.keys.borrow().iter() {
-            states.extend(match self.kept.attack(key) {
-                Ok(attack) => attack.borrow_mut().save_all(context)?,
-                Err(_) => self.kept.regularizer(key)?.borrow_mut().save_all(context)?,
-            });
-        }
-        Ok(states)
-    }
-
-    /// See [`Hosted::load_all`].
-    pub(super) fn load(&self, context: &Context, states: &mut dyn Iterator<Item = State>) -> Result<()> {
-        for &key in self.keys.borrow().iter() {
-            match self.kept.attack(key) {
-                Ok(attack) => attack.borrow_mut().load_all(context, states)?,
-                Err(_) => self.kept.regularizer(key)?.borrow_mut().load_all(context, states)?,
-            }
-        }
-        Ok(())
-    }
-
-    /// Keeps an attack; the key is its handle.
-    pub(super) fn keep_attack(&self, attack: Hosted<AttackInstance>) -> u64 {
-        let key = self.kept.key();
-        self.kept.attacks.borrow_mut().insert(key, Rc::new(RefCell::new(attack)));
-        self.keys.borrow_mut().push(key);
-        key
-    }
-
-    /// Keeps a regularizer; the key is its handle.
-    pub(super) fn keep_regularizer(&self, regularizer: Hosted<RegularizerInstance>) -> u64 {
-        let key = self.kept.key();
-        self.kept.regularizers.borrow_mut().insert(key, Rc::new(RefCell::new(regularizer)));
-        self.keys.borrow_mut().push(key);
-        key
-    }
-}
-
-impl Drop for Handles {
-    fn drop(&mut self) {
-        for key in self.keys.take() {
-            // Taken out first: what is freed may itself hold handles.
-            let freed = (
-                self.kept.attacks.borrow_mut().remove(&key),
-                self.kept.regularizers.borrow_mut().remove(&key),
-            );
-            drop(freed);
-        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! The host's services for one call of one method.
 
-use super::{call::Context, registry::Handles, verify::verify};
+use super::{call::Context, kept::Handles, verify::verify};
 use guard_sdk::{
     Batch, Budget, Clean, CleanRequest, Device, Error, Level, Network, OwnedNetwork, Result, Step, Tensor,
     manifest::Kind,

@@ -4,10 +4,10 @@
 use super::{
     page::{document, escaped, figures},
     run::RunRecord,
-    summary::{Row, Spread, Summary},
+    summary::{Row, Summary, codes},
     table::{CLEAN, caption, cells, header, table},
 };
-use guard_sdk::{Budget, Error, Norm, Result};
+use guard_sdk::Budget;
 use serde_json::Value;
 use std::fmt::Write;
 
@@ -126,9 +126,7 @@ pub fn latex(groups: &[Summary]) -> String {
         let flags = group.flags();
         text.push_str("\\bottomrule\n");
         if !flags.is_empty() {
-            let mut codes: Vec<&str> = flags.iter().map(|(flag, _)| flag.code.as_ref()).collect();
-            codes.sort_unstable();
-            codes.dedup();
+            let codes = codes(flags.iter().map(|(flag, _)| *flag));
             let (columns, codes) = (header.len(), tex(&codes.join(", ")));
             let _ = writeln!(
                 text,
@@ -161,88 +159,17 @@ fn tex(text: &str) -> String {
     out
 }
 
-/// Every figure on a line of its own, as fractions: the clean accuracy, the worst case within each budget, and each attack.
-///
-/// # Errors
-/// If a line cannot be written.
-pub fn csv(groups: &[Summary]) -> Result<String> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let refused = |error: csv::Error| Error::new(format!("the CSV cannot be written: {error}"));
-    writer
-        .write_record([
-            "dataset",
-            "split",
-            "images",
-            "variant",
-            "baseline",
-            "images_per_class",
-            "network",
-            "norm",
-            "epsilon",
-            "attack",
-            "options",
-            "mean",
-            "std",
-            "flags",
-        ])
-        .map_err(refused)?;
-    for group in groups {
-        for row in &group.rows {
-            let mut codes: Vec<&str> = row.flags.iter().map(|flag| flag.code.as_ref()).collect();
-            codes.sort_unstable();
-            codes.dedup();
-            let mut line = |budget: Option<&Budget>, attack: &str, options: &str, figure: &Spread| {
-                // They are about robust figures.
-                let flags = budget.map_or(String::new(), |_| codes.join(" "));
-                let norm = budget.map_or("", |budget| match budget.norm {
-                    Norm::Linf => "linf",
-                    Norm::L2 => "l2",
-                });
-                writer
-                    .write_record([
-                        group.dataset.as_str(),
-                        group.split,
-                        &group.images.to_string(),
-                        &row.variant,
-                        &row.baseline.to_string(),
-                        &row.images_per_class.map_or(String::new(), |size| size.to_string()),
-                        &row.network,
-                        norm,
-                        &budget.map_or(String::new(), |budget| budget.epsilon.to_string()),
-                        attack,
-                        options,
-                        &figure.mean.to_string(),
-                        &figure.std.map_or(String::new(), |std| std.to_string()),
-                        &flags,
-                    ])
-                    .map_err(refused)
-            };
-            line(None, "none", "", &row.clean)?;
-            if let Some(curvature) = &row.curvature {
-                line(None, "none: curvature", "", curvature)?;
-            }
-            for (budget, robust) in group.budgets.iter().zip(&row.robust) {
-                let Some(robust) = robust else { continue };
-                line(Some(budget), "worst case", "", &robust.worst)?;
-                for (place, (attack, figure)) in group.attacks.iter().zip(&robust.attacks).enumerate() {
-                    let options = group.options.get(place).map_or("", String::as_str);
-                    line(Some(budget), attack, options, figure)?;
-                }
-            }
-        }
-    }
-    let bytes = writer.into_inner().map_err(|error| Error::new(error.to_string()))?;
-    String::from_utf8(bytes).map_err(|error| Error::new(error.to_string()))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::{
         engine::Flag,
-        report::summary::{Robust, Spread},
+        report::{
+            csv::csv,
+            summary::{Robust, Spread},
+        },
     };
-    use guard_sdk::attack::Knowledge;
+    use guard_sdk::{Norm, attack::Knowledge};
 
     fn summary(variant: &str, epsilons: &[f64], flagged: bool) -> Summary {
         let flag = Flag { code: "not-converged".into(), message: "it has not".into() };

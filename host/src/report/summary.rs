@@ -66,10 +66,23 @@ pub struct Row {
 }
 
 impl Row {
+    /// What looks wrong, by code, each once.
+    pub fn codes(&self) -> Vec<&str> {
+        codes(&self.flags)
+    }
+
     /// The variant's name, marked where it is a baseline.
     pub fn label(&self) -> String {
         if self.baseline { format!("{} (baseline)", self.variant) } else { self.variant.clone() }
     }
+}
+
+/// The codes of flags in order, each once.
+pub(super) fn codes<'a>(flags: impl IntoIterator<Item = &'a Flag>) -> Vec<&'a str> {
+    let mut codes: Vec<&str> = flags.into_iter().map(|flag| flag.code.as_ref()).collect();
+    codes.sort_unstable();
+    codes.dedup();
+    codes
 }
 
 /// The figures of a run.

@@ -3,7 +3,7 @@
 use super::summary::{Robust, Row, Spread, Summary};
 use crate::engine::{Evaluation, Flag, UnderThreat, accuracy, count, rounded};
 use comfy_table::{CellAlignment, Table, presets};
-use guard_sdk::{Budget, Norm, attack::Knowledge};
+use guard_sdk::attack::Knowledge;
 use std::fmt::Write;
 
 /// The figures as text: the threat model first, since no number means anything without it.
@@ -34,7 +34,7 @@ pub fn evaluation_table(dataset: &str, images: usize, evaluation: &Evaluation) -
         let _ = write!(
             text,
             "; {} ball of radius ε in pixels [0,1], {}",
-            norm(&first.budget),
+            first.budget.norm.name(),
             seen(first.knowledge())
         );
     }
@@ -99,7 +99,7 @@ pub(super) fn caption(summary: &Summary) -> String {
         let _ = write!(
             text,
             "; robust: {} ball of radius ε in pixels [0,1], {}, {attacks}",
-            norm(first),
+            first.norm.name(),
             seen(*knowledge)
         );
         if attacks.contains(" and ") {
@@ -172,12 +172,5 @@ fn seen(knowledge: Knowledge) -> &'static str {
     match knowledge {
         Knowledge::WhiteBox => "white-box",
         Knowledge::BlackBox => "black-box",
-    }
-}
-
-fn norm(budget: &Budget) -> &'static str {
-    match budget.norm {
-        Norm::Linf => "linf",
-        Norm::L2 => "l2",
     }
 }

@@ -39,6 +39,9 @@ impl Then {
     }
 }
 
+/// A second life has so many operations at most: several checkpoints' worth.
+const SECOND: u64 = 60;
+
 /// A recipe, and what a run of it leaves.
 pub struct Whole {
     host: PathBuf,
@@ -96,11 +99,15 @@ impl Whole {
         Ok(reached)
     }
 
-    /// What is wrong with a run in which something happens at a failpoint. If nothing is, its folder is removed.
+    /// What is wrong with a run in which something happens at a failpoint; one that is killed is killed again soon after it went
+    /// on, for what was loaded and saved again must be what it was. If nothing is, its folder is removed.
     pub fn wrong(&self, point: &Point, then: Then) -> Option<String> {
         let out = format!("{then:?}-{}", point.number).to_lowercase();
         let run = self.folder.join(&out);
-        let tried = self.fall(point, then, &out).and_then(|()| self.go_on(&out));
+        let tried = self.fall(point, then, &out);
+        let tried =
+            tried.and_then(|()| if then == Then::Kill { self.fall_again(point, &out) } else { Ok(()) });
+        let tried = tried.and_then(|()| self.go_on(&out));
         tried.and_then(|()| fs::remove_dir_all(&run).map_err(|error| error.to_string())).err()
     }
 
@@ -112,6 +119,20 @@ impl Whole {
             return Err(format!("it fell elsewhere, or not at all: {talk}"));
         }
         then.ended(&output, point)
+    }
+
+    /// A second life of the run, cut after some operations; by then it may be through, or not yet begun.
+    fn fall_again(&self, point: &Point, out: &str) -> Result<(), String> {
+        if !self.folder.join(out).join("command.json").exists() {
+            return Ok(());
+        }
+        let arguments = ["--quiet", "--checkpoint-every", "0", "--resume", out];
+        let place = format!("{}:kill", 1 + point.number % SECOND);
+        let output = self.output(self.command(&arguments).env("GUARD_FAIL_AT", place))?;
+        match (output.status.signal(), output.status.code()) {
+            (Some(9), None) | (None, Some(0)) => Ok(()),
+            _ => Err(format!("its second life ended with {}: {}", output.status, stderr(&output))),
+        }
     }
 
     /// The rest of it.

@@ -20,9 +20,6 @@ const PACKAGES: [&[&str]; 3] = [
     &["datasets"],
 ];
 
-/// Builds of PyTorch without CUDA, which are a tenth of the size; where they cannot be had, pip's usual ones are taken.
-const CPU_WHEELS: &str = "https://download.pytorch.org/whl/cpu";
-
 /// Runs all checks.
 pub fn interop(workspace: &Workspace) -> Result<()> {
     setup::setup(workspace, false)?;
@@ -30,8 +27,7 @@ pub fn interop(workspace: &Workspace) -> Result<()> {
     let folder = workspace.root.join("target/interop");
     let python = environment(&folder.join("venv"))?;
     for packages in PACKAGES {
-        let light = packages[0].starts_with("torch") && install(&python, packages, Some(CPU_WHEELS))?;
-        if !light && !install(&python, packages, None)? {
+        if !install(&python, packages)? {
             eprintln!("pip cannot get {}: what needs it is not run", packages.join(", "));
         }
     }
@@ -50,13 +46,10 @@ pub fn interop(workspace: &Workspace) -> Result<()> {
     }
 }
 
-/// Whether pip has got packages, from an index of its own if one is named.
-fn install(python: &Path, packages: &[&str], index: Option<&str>) -> Result<bool> {
+/// Whether pip has got packages.
+fn install(python: &Path, packages: &[&str]) -> Result<bool> {
     let mut pip = Command::new(python);
     pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages);
-    if let Some(index) = index {
-        pip.args(["--index-url", index, "--retries", "0"]);
-    }
     Ok(pip.status().context("cannot start pip")?.success())
 }
 

@@ -6,7 +6,7 @@ use crate::{
     compat::Compat,
     examples::{Examples, keep, remaining, rounds_together},
     goal::{Goal, Loss},
-    gradient::{Seen, fooled, look, see, steepest},
+    gradient::{Seen, fooled, look, see},
     losses::without,
     strongest::Strongest,
 };
@@ -293,7 +293,7 @@ impl Search {
     /// A step along the gradient, and what is left of the step before.
     fn advance(&mut self, budget: &Budget, share: f64) {
         let clean = &self.examples.images;
-        let stepped = &self.current + steepest(&self.gradient, budget) * per_image(&self.step_size);
+        let stepped = &self.current + budget.norm.steepest(&self.gradient) * per_image(&self.step_size);
         let step = budget.project(&stepped, clean) - &self.current;
         let momentum = &self.current - &self.previous;
         let next = budget.project(&(&self.current + step * share + momentum * (1.0 - share)), clean);

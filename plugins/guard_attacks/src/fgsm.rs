@@ -2,7 +2,7 @@
 
 use crate::{
     goal::{Goal, Loss, Target},
-    gradient::{see, steepest},
+    gradient::see,
 };
 use guard_sdk::{Attack, Batch, Budget, Method, Network, Result, Services, Step, Tensor};
 
@@ -35,7 +35,7 @@ impl Attack for Fgsm {
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
         let goal = Goal::aimed(self.options.loss, self.options.target, step, network, batch)?;
         let seen = see(network, batch, &goal, batch.images)?;
-        let stepped = batch.images + steepest(&seen.gradient, budget) * budget.epsilon;
+        let stepped = batch.images + budget.norm.steepest(&seen.gradient) * budget.epsilon;
         Ok(budget.project(&stepped, batch.images))
     }
 }

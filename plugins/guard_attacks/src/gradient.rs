@@ -2,9 +2,8 @@
 
 use crate::goal::Goal;
 use guard_sdk::{
-    Batch, Budget, Kind, Network, Norm, Result, Tensor,
+    Batch, Kind, Network, Result, Tensor,
     autograd::{Graph, grad, no_grad},
-    batch::{norm_each, per_image},
 };
 
 /// What is known of images after a pass, without graph.
@@ -43,18 +42,4 @@ pub fn finite(gradient: &Tensor) -> Tensor {
 /// Whether the decisions are wrong, `[N]`.
 pub fn fooled(logits: &Tensor, labels: &Tensor) -> Tensor {
     logits.argmax(-1, false).ne_tensor(labels)
-}
-
-/// The steepest step of length 1 in the budget's norm: the sign, or g / ‖g‖₂ (0 where g is 0).
-pub fn steepest(gradient: &Tensor, budget: &Budget) -> Tensor {
-    match budget.norm {
-        Norm::Linf => gradient.sign(),
-        Norm::L2 => unit(gradient),
-    }
-}
-
-/// g / ‖g‖₂ per example, 0 where g is 0.
-pub fn unit(gradient: &Tensor) -> Tensor {
-    let norm = norm_each(gradient);
-    gradient / per_image(&norm.where_self(&norm.gt(0.0), &norm.ones_like()))
 }

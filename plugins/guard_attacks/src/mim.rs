@@ -2,7 +2,7 @@
 
 use crate::{
     goal::{Goal, Loss, Target},
-    gradient::{see, steepest},
+    gradient::see,
 };
 use guard_sdk::{
     Attack, AttackInfo, Batch, Budget, Method, Network, Result, Services, Step, Tensor, batch::per_image,
@@ -81,7 +81,8 @@ impl Attack for Mim {
             // A gradient of 0 adds nothing, rather than 0 / 0.
             let scale = scale.where_self(&scale.gt(0.0), &scale.ones_like());
             momentum = momentum * decay + gradient / per_image(&scale);
-            let stepped = &adversarial + steepest(&momentum, budget) * (relative_step_size * budget.epsilon);
+            let stepped =
+                &adversarial + budget.norm.steepest(&momentum) * (relative_step_size * budget.epsilon);
             adversarial = budget.project(&stepped, batch.images);
         }
         Ok(adversarial)

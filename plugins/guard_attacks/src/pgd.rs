@@ -4,7 +4,7 @@ use crate::{
     ball,
     examples::{Examples, keep, remaining},
     goal::{Goal, Loss, Target},
-    gradient::{fooled, see, steepest},
+    gradient::{fooled, see},
     strongest::Strongest,
 };
 use guard_sdk::{Attack, Batch, Budget, Error, Method, Network, Result, Services, Step, Tensor};
@@ -122,7 +122,7 @@ impl Pgd {
                 }
             }
             // One ascent step, then back into the ball and the pixel range.
-            let stepped = &adversarial + steepest(&seen.gradient, budget) * step_size;
+            let stepped = &adversarial + budget.norm.steepest(&seen.gradient) * step_size;
             adversarial = budget.project(&stepped, &examples.images);
         }
         Ok(examples.put(&results, &adversarial))

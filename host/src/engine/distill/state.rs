@@ -3,12 +3,12 @@
 use super::{Distiller, ImageGroup, SyntheticSet};
 use crate::{
     engine::{
-        parts::{Parts, load_method, misfit, of_tensors, restore, save_method},
+        parts::{Parts, load_method, misfit, of_tensors, save_method},
         training_loss::{WeightedRegularizer, load, save},
     },
     plugin::{Context, Hosted},
 };
-use guard_sdk::{Result, State, Tensor, abi::calls::ObjectiveInstance};
+use guard_sdk::{Result, State, abi::calls::ObjectiveInstance};
 use serde::{Deserialize, Serialize};
 
 /// A group that is done, with its ids.
@@ -97,43 +97,5 @@ impl SyntheticSet {
         let needed = |name: &str| find(name).ok_or_else(|| misfit(format!("it has no `{name}`")));
         let (images, labels) = (needed("images")?, needed("labels")?);
         Ok(Self { images, labels, soft_labels: find("soft-labels"), loss, learned })
-    }
-}
-
-impl ImageGroup {
-    fn save(&self) -> State {
-        let mut parts = Parts::default().with("learned", of_tensors(self.learned()));
-        parts = parts.with("optimizer", self.optimizer.save());
-        if let Some(soft_labels) = &self.soft_labels {
-            parts = parts.with("soft-labels", soft_labels.save());
-        }
-        for (index, updates) in self.learnable_updates.iter().enumerate() {
-            parts = parts.with(index, updates.save());
-        }
-        parts.into()
-    }
-
-    /// Puts back what was saved.
-    ///
-    /// # Errors
-    /// If the state is that of another group.
-    pub(super) fn load(&mut self, state: State) -> Result<()> {
-        let mut parts = Parts::try_from(state)?;
-        restore(&self.learned(), &parts.take("learned")?)?;
-        self.optimizer.load(&parts.take("optimizer")?, std::slice::from_ref(&self.images))?;
-        if let Some(soft_labels) = &mut self.soft_labels {
-            soft_labels.load(parts.take("soft-labels")?)?;
-        }
-        for (index, updates) in self.learnable_updates.iter_mut().enumerate() {
-            updates.load(&parts.take(index)?, std::slice::from_ref(&self.learnables[index].1))?;
-        }
-        Ok(())
-    }
-
-    /// The images and what is learned with them, but for the soft labels.
-    fn learned(&self) -> Vec<(String, Tensor)> {
-        let learnables = self.learnables.iter();
-        let learnables = learnables.map(|(of, value)| (format!("learnable/{}", of.name), value.detach()));
-        std::iter::once(("images".to_string(), self.images.detach())).chain(learnables).collect()
     }
 }

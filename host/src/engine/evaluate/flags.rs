@@ -5,6 +5,7 @@
 //! | `attack-caveat` | an attack that says itself that its numbers are not to be believed |
 //! | `few-steps` | an attack, or one inside it, that the recipe cuts to fewer steps or queries than it makes by default |
 //! | `rises-with-epsilon`, `flat-with-epsilon` | accuracy does not fall as the budget grows; once for each attack |
+//! | `constant-network` | every image is taken for the same class, so that attacks are not to blame for what they leave |
 //! | `black-box-beats-white-box` | a black-box attack of the recipe beats the white-box ones by more than .2 points |
 //!
 //! `probes` finds the others:
@@ -91,6 +92,19 @@ fn cut_short(
     Ok(())
 }
 
+/// A network that takes all images for the same class, though they are not.
+fn of_one_class(Evaluation { labels, predicted, threats, .. }: &Evaluation) -> Option<Flag> {
+    // Without attacks nothing is said of robustness.
+    threats.first()?;
+    let class = predicted.first().filter(|first| predicted.iter().all(|class| class == *first))?;
+    labels.iter().any(|label| label != class).then(|| {
+        let message = format!(
+            "the network takes every image for class {class}: what its accuracy withstands is no robustness, and no fault of the attacks"
+        );
+        Flag::new("constant-network", message)
+    })
+}
+
 /// The flags that need no further attack; `chance` is the accuracy of guessing.
 pub(super) fn of_results(evaluation: &Evaluation, chance: f64) -> Vec<Flag> {
     let mut flags = Vec::new();
@@ -99,6 +113,7 @@ pub(super) fn of_results(evaluation: &Evaluation, chance: f64) -> Vec<Flag> {
             flags.push(Flag::new("attack-caveat", format!("`{}` {caveat}", attack.name)));
         }
     }
+    flags.extend(of_one_class(evaluation));
     flags.extend(with_epsilon(evaluation, chance));
     for threat in &evaluation.threats {
         let best = |knowledge: Knowledge| {
@@ -196,6 +211,19 @@ mod tests {
         let clean = vec![true; 1000];
         let evaluation = Evaluation { clean, clean_seconds: 0.0, threats, ..Evaluation::default() };
         of_results(&evaluation, 0.1).into_iter().map(|flag| flag.code).collect()
+    }
+
+    #[test]
+    fn a_network_that_knows_one_class_is_told_and_one_that_knows_two_is_not() {
+        let of = |predicted: &[i64]| {
+            let threats =
+                vec![UnderThreat { budget: Budget { norm: Norm::Linf, epsilon: 0.1 }, attacks: Vec::new() }];
+            let (labels, predicted, clean) = (vec![0, 1, 1], predicted.to_vec(), vec![true, false, false]);
+            let evaluation = Evaluation { labels, predicted, clean, threats, ..Evaluation::default() };
+            of_results(&evaluation, 0.5).into_iter().map(|flag| flag.code).collect::<Vec<_>>()
+        };
+        assert_eq!(of(&[0, 0, 0]), ["constant-network"]);
+        assert!(of(&[0, 0, 1]).is_empty());
     }
 
     #[test]

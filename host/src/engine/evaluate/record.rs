@@ -82,11 +82,7 @@ impl Evaluation {
 
 /// What the arrays of an attack are called.
 fn array(budget: &Budget, attack: &str) -> String {
-    let norm = match budget.norm {
-        Norm::Linf => "linf",
-        Norm::L2 => "l2",
-    };
-    format!("{norm}-{}/{attack}", budget.epsilon)
+    format!("{}-{}/{attack}", budget.norm.name(), budget.epsilon)
 }
 
 impl Evaluation {

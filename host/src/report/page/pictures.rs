@@ -6,7 +6,7 @@ use crate::{
     run::{encode_png, levels, sheet, unreadable},
 };
 use base64::{Engine, engine::general_purpose::STANDARD};
-use guard_sdk::{Norm, Result, Tensor};
+use guard_sdk::{Result, Tensor};
 use std::{fmt::Write, fs, path::Path};
 
 /// So many classes, and images of each, are shown.
@@ -59,10 +59,7 @@ pub fn attacked(classes: &[String], examples: &Examples, file: &Path) -> Result<
         picture(&png, "sheet", "images before and after each attack, and the difference, enlarged"),
         examples.labels.iter().map(name).collect::<Vec<_>>().join(", ")
     );
-    let norm = match examples.norm {
-        Norm::Linf => "linf",
-        Norm::L2 => "l2",
-    };
+    let norm = examples.norm.name();
     for (attack, predicted) in &examples.attacks {
         let taken = predicted.iter().map(name).collect::<Vec<_>>().join(", ");
         let _ = write!(

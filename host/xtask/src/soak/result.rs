@@ -58,7 +58,8 @@ pub fn page(Of { date, commit }: &Of, elapsed: Duration, subjects: &[Subject]) -
          {date}, commit {commit}; {minutes} minutes, threads of a run: {threads}. {done} trials of the {all} that there are, {} wrong.\n\n\
          Each row is a recipe, run with a checkpoint after every step. A failpoint is an operation that leaves something on disk: a\n\
          write, an fsync, a rename, a link, a folder that is made, a file that is removed. In a trial the run is killed there\n\
-         (`kill -9`), or the operation fails as on a full disk: then the run must end with exit code 1 and name the file. Either way\n\
+         (`kill -9`), and once more soon after it went on; or the operation fails as on a full disk: then the run must end with exit\n\
+         code 1 and name the file. Either way\n\
          `--resume` must go on and leave the same files to the last bit as a run that nothing happened to, but for measured\n\
          times (host/tests/here/left.rs). Trials are spread evenly over the runs. A kind is an operation on a\n\
          file of one sort: {} of {} were tried.\n\n\
