@@ -78,6 +78,8 @@ fn two_recipes_differ_in_what_is_told_and_in_nothing_else() {
         "distill.images_per_class: 1 → 10  (base.toml:7:53; my.toml:3:20)\n"
     );
     assert_eq!(here.succeeds(&["recipe", "diff", "base.toml", "base.toml"]), "");
+    let error = here.fails(2, &["--plugin", "./missing.so", "recipe", "diff", "base.toml", "base.toml"]);
+    assert!(error.contains("missing.so"), "{error}");
     let two = "[[variants]]\nname = \"one\"\n[[variants]]\nname = \"more\"\ndistill.iterations = 9\n";
     fs::write(here.path("two.toml"), format!("extends = \"base.toml\"\n{two}")).unwrap();
     assert_eq!(

@@ -4,8 +4,7 @@ use super::{Failure, Format, Session, print, print_json, run::checked, written::
 use crate::{
     data,
     plan::{Complete, Plan, complete},
-    plugin::Plugins,
-    recipe::{self, Difference, Loaded, Location, Problem, Problems, differences},
+    recipe::{self, Difference, Location, Problem, Problems, differences},
     run::Begun,
 };
 use clap::{Args, Subcommand};
@@ -127,23 +126,13 @@ fn read(path: &Path, sets: &[String]) -> Result<(Written, Vec<String>, Vec<Strin
 fn completed(session: &mut Session, path: &Path, sets: &[String]) -> Result<Vec<Complete>, Failure> {
     let (written, sets, requests) = read(path, sets)?;
     let loaded = checked(&written, &sets, session)?;
-    named(&loaded, &requests, &mut session.plugins)?;
+    for name in session.requests.iter().chain(&requests).chain(&loaded.recipe.plugins) {
+        session.plugins.load(name).map_err(Failure::Usage)?;
+    }
     Ok(complete(&loaded, &mut session.plugins)?)
 }
 
-/// Loads the plugins that a recipe names.
-fn named(loaded: &Loaded, requests: &[String], plugins: &mut Plugins) -> Result<(), Failure> {
-    for name in requests.iter().chain(&loaded.recipe.plugins) {
-        plugins.load(name).map_err(Failure::Usage)?;
-    }
-    Ok(())
-}
-
 fn show(mut session: Session, arguments: &ShowArguments) -> Result<(), Failure> {
-    let requests = std::mem::take(&mut session.requests);
-    for request in &requests {
-        session.plugins.load(request).map_err(Failure::Usage)?;
-    }
     let variants = completed(&mut session, &arguments.recipe, &arguments.sets)?;
     if session.format == Format::Json {
         let all = variants.iter().map(|variant| json!({ "variant": variant.name, "recipe": variant.recipe }));

@@ -217,7 +217,7 @@ pub(super) fn go(mut session: Session, task: Task, arguments: &RunArguments) -> 
     plan.complete(&data).map_err(Failure::Run)?;
     let others = Stages::of_others(&arguments.reuse).map_err(refused)?;
     let recipe_blake3 = blake3::hash(task.recipe.text.as_bytes()).to_hex().to_string();
-    let task_work = task.typed.work;
+    let work = task.typed.work;
     let directory = task.directory(&plan, arguments)?;
     if !arguments.quiet {
         tell_estimate(&plan, &session, Some([data.train.len(), data.test.len()]));
@@ -233,7 +233,7 @@ pub(super) fn go(mut session: Session, task: Task, arguments: &RunArguments) -> 
         directory: &directory,
         journal: &journal,
         stages: &stages,
-        work: task_work,
+        work,
         recipe_blake3,
         device,
     };
@@ -249,7 +249,7 @@ pub(super) fn go(mut session: Session, task: Task, arguments: &RunArguments) -> 
         Some(exit_code) if error.code == CANCELLED => Failure::Stopped { exit_code, resume: goes_on() },
         _ => failed(error),
     })?;
-    if matches!(task_work, Work::Teachers | Work::Part(_)) {
+    if matches!(work, Work::Teachers | Work::Part(_)) {
         display.say(&Event::of_run("done", &format!("done in `{}`", directory.path().display())));
         return Ok(());
     }
