@@ -93,6 +93,20 @@ impl Attack for Apgd {
     /// forwards and `eot · steps` input backwards, and one forward. Few survivors go through several rounds together, those
     /// that an earlier round fools through the later ones in vain.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+        self.within(batch.len(), step, network, batch, budget)
+    }
+}
+
+impl Apgd {
+    /// The attack where passes may be of `room` images: of a batch, these may be what others have left.
+    pub fn within(
+        &self,
+        room: usize,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Tensor> {
         let mut strongest = Strongest::clean(network, batch)?;
         let (stream, targets) = match self.options.loss {
             ApgdLoss::Ce => ("apgd.ce", None),
@@ -111,7 +125,7 @@ impl Attack for Apgd {
             if survivors.is_empty() {
                 break;
             }
-            let together = rounds_together(batch.len(), survivors.len(), rounds - round);
+            let together = rounds_together(room, survivors.len(), rounds - round);
             let of_each = |make: &dyn Fn(u64) -> Result<Tensor>| {
                 let parts = (round..round + together).map(make).collect::<Result<Vec<_>>>()?;
                 Ok::<_, Error>(Tensor::cat(&parts, 0))

@@ -128,7 +128,7 @@ impl Attack for AutoAttack {
             let survivors = strongest.survivors()?;
             if !survivors.is_empty() {
                 let part = Part::new(step, number, parts);
-                let found = attack.perturb(&part.step(), network, &survivors.batch(), budget);
+                let found = attack.within(batch.len(), &part.step(), network, &survivors.batch(), budget);
                 let candidates = found.map_err(|error| match error.code.as_str() {
                     "unsupported" => error.help(FEW_CLASSES),
                     _ => error,
@@ -168,11 +168,18 @@ impl Parts {
         })
     }
 
-    fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+    fn within(
+        &self,
+        room: usize,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Tensor> {
         match self {
-            Self::Apgd(apgd) => apgd.perturb(step, network, batch, budget),
-            Self::Fab(fab) => fab.perturb(step, network, batch, budget),
-            Self::Square(square) => square.perturb(step, network, batch, budget),
+            Self::Apgd(apgd) => apgd.within(room, step, network, batch, budget),
+            Self::Fab(fab) => fab.within(room, step, network, batch, budget),
+            Self::Square(square) => square.within(room, step, network, batch, budget),
         }
     }
 }

@@ -91,10 +91,10 @@ pub fn repeated(tensor: &Tensor, times: i64) -> Tensor {
     Tensor::cat(&vec![tensor; times as usize], 0)
 }
 
-/// How many of `rounds` rounds are made together on `left` examples of a batch of `all`: as many as fill it again. What is
-/// left of a batch is otherwise too little to keep the processor busy.
-pub fn rounds_together(all: usize, left: usize, rounds: u64) -> u64 {
-    (all.checked_div(left).unwrap_or(1) as u64).clamp(1, rounds.max(1))
+/// How many of `rounds` rounds are made together on `left` examples where a pass may be of `room` images: as many as fill it.
+/// What is left of a batch is otherwise too little to keep the processor busy.
+pub fn rounds_together(room: usize, left: usize, rounds: u64) -> u64 {
+    (room.checked_div(left).unwrap_or(1) as u64).clamp(1, rounds.max(1))
 }
 
 /// Where `mask` `[N]` holds, int64 `[M]`. Waits for the device.

@@ -84,6 +84,20 @@ impl Attack for Fab {
     /// backwards (K − 1 times as many backwards, once for all classes, if it is not targeted). Few examples go towards several
     /// classes together.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+        self.within(batch.len(), step, network, batch, budget)
+    }
+}
+
+impl Fab {
+    /// The attack where passes may be of `room` images: of a batch, these may be what others have left.
+    pub fn within(
+        &self,
+        room: usize,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Tensor> {
         let logits = no_grad(|| network.logits(batch.images))?;
         let right = positions(&fooled(&logits, batch.labels).logical_not());
         let mut found = Found::none(Examples::all(batch).at(&right)?);
@@ -97,7 +111,7 @@ impl Attack for Fab {
             // A restart begins as far away as the best of the rounds before it.
             let together = match self.options {
                 FabOptions { targeted: true, restarts: 1, .. } => {
-                    rounds_together(batch.len(), left.examples.len(), (rounds - round) as u64) as i64
+                    rounds_together(room, left.examples.len(), (rounds - round) as u64) as i64
                 }
                 _ => 1,
             };

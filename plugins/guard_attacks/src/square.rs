@@ -1,20 +1,23 @@
 //! Square Attack (Andriushchenko et al., ECCV 2020, arXiv 1912.00049): random search over square-shaped changes, without
-//! gradients. What a query changes is in `square/linf.rs` and `square/l2.rs`.
+//! gradients. What a query changes is in `square/linf.rs` and `square/l2.rs`, which of them are made when in `square/search.rs`.
 
 mod l2;
 mod linf;
+mod search;
 
 use crate::{
     compat::Compat,
-    examples::{Examples, keep, remaining},
     goal::{Goal, Loss, Target},
-    gradient::{fooled, look},
     strongest::Strongest,
 };
 use guard_sdk::{
     Attack, AttackInfo, Batch, Budget, Method, Network, Norm, Result, Services, Step, Tensor,
-    attack::Knowledge, batch::per_image,
+    attack::Knowledge,
 };
+use search::{Search, Stretch};
+
+/// How many queries at most the examples go through before they wait for each other.
+const STRETCH: u64 = 100;
 
 /// Options of `square`.
 #[derive(Debug, Clone, serde::Deserialize, schemars::JsonSchema)]
@@ -75,16 +78,30 @@ impl Attack for Square {
         AttackInfo { knowledge: Knowledge::BlackBox, caveat, ..AttackInfo::default() }
     }
 
-    /// Passes: one forward for the clean images; for the survivors of each restart `queries + 2` forwards, and one more for a
-    /// target that depends on the network.
+    /// Passes: one forward for the clean images; for the survivors of each restart `queries + 2` forwards, fewer and larger
+    /// ones where they are few, and one more for a target that depends on the network.
     fn perturb(&mut self, step: &Step, network: &Network, batch: &Batch, budget: &Budget) -> Result<Tensor> {
+        self.within(batch.len(), step, network, batch, budget)
+    }
+}
+
+impl Square {
+    /// The attack where passes may be of `room` images: of a batch, these may be what others have left.
+    pub fn within(
+        &self,
+        room: usize,
+        step: &Step,
+        network: &Network,
+        batch: &Batch,
+        budget: &Budget,
+    ) -> Result<Tensor> {
         let mut strongest = Strongest::clean(network, batch)?;
         for restart in 0..self.options.restarts {
             let survivors = strongest.survivors()?;
             if survivors.is_empty() {
                 break;
             }
-            let candidates = self.search(step, network, &survivors.batch(), budget, restart)?;
+            let candidates = self.search(room, step, network, &survivors.batch(), budget, restart)?;
             strongest.offer(network, &survivors, &candidates, budget)?;
         }
         Ok(strongest.images)
@@ -94,49 +111,40 @@ impl Attack for Square {
 impl Square {
     fn search(
         &self,
+        room: usize,
         step: &Step,
         network: &Network,
         batch: &Batch,
         budget: &Budget,
         restart: u64,
     ) -> Result<Tensor> {
-        let mut goal = Goal::aimed(Loss::Margin, self.options.target, step, network, batch)?;
-        let mut examples = Examples::all(batch);
-        let mut best = match budget.norm {
+        let goal = Goal::aimed(Loss::Margin, self.options.target, step, network, batch)?;
+        let start = match budget.norm {
             Norm::Linf => linf::stripes(step, batch, budget, restart)?,
             Norm::L2 => l2::tiles(step, batch, budget, restart)?,
         };
-        let (logits, mut margins) = look(network, batch, &goal, &best)?;
-        let mut fools = fooled(&logits, batch.labels);
-        let mut results = best.shallow_clone();
-        for query in 0..self.options.queries {
-            if let Some(rest) = remaining(&fools) {
-                results = examples.put(&results, &best);
-                (examples, goal) = (examples.at(&rest)?, goal.at(&rest));
-                keep(&mut [&mut best, &mut margins], &rest);
-            }
-            if examples.is_empty() {
-                return Ok(results);
-            }
-            step.services.check_cancelled()?;
-            if query % 100 == 0 {
-                let done = (restart * self.options.queries + query) as f64;
-                step.services.progress(done / (self.options.restarts * self.options.queries) as f64);
-            }
-            let number = restart * self.options.queries + query;
-            let (side, attacked) = (self.side(query, batch), examples.batch());
-            let slip = i64::from(self.options.compat.is_none());
-            let candidates = match budget.norm {
-                Norm::Linf => linf::change(step, &attacked, budget, &best, number, side, slip)?,
-                Norm::L2 => l2::change(step, &attacked, budget, &best, number, side, slip)?,
+        let mut search = Search::new(room, step, network, batch, goal, start)?;
+        let slip = i64::from(self.options.compat.is_none());
+        let mut query = 0;
+        while query < self.options.queries && !search.is_over() {
+            let before = restart * self.options.queries;
+            step.services
+                .progress((before + query) as f64 / (self.options.restarts * self.options.queries) as f64);
+            let side = self.side(query, batch);
+            let change = |batch: &Batch, best: &Tensor, drawn: &Tensor| match budget.norm {
+                Norm::Linf => linf::change(batch, budget, best, drawn, side, slip),
+                Norm::L2 => l2::change(batch, budget, best, drawn, side, slip),
             };
-            let (logits, found) = look(network, &attacked, &goal, &candidates)?;
-            fools = fooled(&logits, &examples.labels);
-            let better = found.gt_tensor(&margins).logical_or(&fools);
-            best = candidates.where_self(&per_image(&better), &best);
-            margins = found.where_self(&better, &margins);
+            let last = self.options.queries.min(query + STRETCH);
+            let queries = query..(query + 1..last).find(|&at| self.side(at, batch) != side).unwrap_or(last);
+            query = queries.end;
+            let numbers = match budget.norm {
+                Norm::Linf => linf::numbers(batch),
+                Norm::L2 => l2::numbers(batch),
+            };
+            search.go_through(&Stretch { queries, drawn_from: before, numbers, change: &change })?;
         }
-        Ok(examples.put(&results, &best))
+        Ok(search.into_results())
     }
 
     /// The side of a query's square in pixels.

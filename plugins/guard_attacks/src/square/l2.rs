@@ -26,14 +26,18 @@ pub fn tiles(step: &Step, batch: &Batch, budget: &Budget, restart: u64) -> Resul
     Ok((batch.images + unit(&perturbation) * budget.epsilon).clamp(0.0, 1.0))
 }
 
-/// `best` with one window changed in each image, at the cost of another; `slip` is 1 where windows may touch the last row
-/// and column.
+/// How many numbers a query draws: row and column of two windows, the bump's direction, and one sign per channel.
+pub fn numbers(batch: &Batch) -> i64 {
+    5 + batch.images.size()[1]
+}
+
+/// `best` with one window changed in each image, at the cost of another, by what was drawn, `[N, numbers]`; `slip` is 1 where
+/// windows may touch the last row and column.
 pub fn change(
-    step: &Step,
     batch: &Batch,
     budget: &Budget,
     best: &Tensor,
-    query: u64,
+    drawn: &Tensor,
     side: f64,
     slip: i64,
 ) -> Result<Tensor> {
@@ -41,8 +45,6 @@ pub fn change(
     let (count, channels, height, width) = (size[0], size[1], size[2], size[3]);
     let side = (side.round_ties_even() as i64).max(3) | 1;
     let side = side.min((height.min(width) - 1) | 1);
-    // Row and column of two windows, the bump's direction, and one sign per channel.
-    let drawn = step.uniform("square", query, batch, &[5 + channels])?;
     let window = |first: i64| {
         let row = whole(&drawn.select(1, first), height - side + slip);
         let column = whole(&drawn.select(1, first + 1), width - side + slip);

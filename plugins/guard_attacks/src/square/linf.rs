@@ -10,21 +10,24 @@ pub fn stripes(step: &Step, batch: &Batch, budget: &Budget, restart: u64) -> Res
     Ok((batch.images + stripes * budget.epsilon).clamp(0.0, 1.0))
 }
 
-/// `best` with one square changed in each image; `slip` is 1 where the square may touch the last row and column.
+/// How many numbers a query draws: row, column and one sign per channel.
+pub fn numbers(batch: &Batch) -> i64 {
+    2 + batch.images.size()[1]
+}
+
+/// `best` with one square changed in each image, by what was drawn, `[N, numbers]`; `slip` is 1 where the square may touch the
+/// last row and column.
 pub fn change(
-    step: &Step,
     batch: &Batch,
     budget: &Budget,
     best: &Tensor,
-    query: u64,
+    drawn: &Tensor,
     side: f64,
     slip: i64,
 ) -> Result<Tensor> {
     let size = best.size();
     let (channels, height, width) = (size[1], size[2], size[3]);
     let side = (side.round_ties_even() as i64).clamp(1, height.min(width));
-    // Row, column and one sign per channel.
-    let drawn = step.uniform("square", query, batch, &[2 + channels])?;
     let rows = covered(&drawn.select(1, 0), height, side, slip).unsqueeze(-1);
     let columns = covered(&drawn.select(1, 1), width, side, slip).unsqueeze(1);
     let square = rows.logical_and(&columns).unsqueeze(1).to_kind(best.kind());
