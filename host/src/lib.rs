@@ -8,6 +8,7 @@ pub mod author;
 pub mod check;
 pub mod cli;
 pub mod data;
+pub mod device;
 pub mod engine;
 pub mod exchange;
 #[cfg(test)]

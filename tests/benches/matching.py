@@ -1,7 +1,8 @@
 """The peer's side of `cargo xtask bench matching`: the same steps in PyTorch.
 
 `python matching.py CASE DATA PEERS THREADS` makes one step to warm up and five that count, and prints one JSON line. The steps
-of `dc` and `mtt20` are those of `peers.py` in PEERS; `tesla20` is measured against MTT's.
+of `dc` and `mtt20` are those of `peers.py` in PEERS; `tesla20` is measured against MTT's. With GUARD_DEVICE=cuda all of it runs on the
+GPU.
 """
 
 import json
@@ -12,12 +13,15 @@ import sys
 import time
 from pathlib import Path
 
+import gpu
+
 STEPS, BENCH, THREADS = 5, Path(sys.argv[3]), int(sys.argv[4])
 PEERS = {"dc": "cn3_dc", "mtt20": "cn3_mtt20", "tesla20": "cn3_mtt20"}
 
 
 def of_peers(name):
-    command = [sys.executable, BENCH / "peers.py", "--only", name, "--json", "--runs", str(STEPS), "--threads", str(THREADS)]
+    wrapper = [gpu.__file__] if gpu.wanted() else []
+    command = [sys.executable, *wrapper, BENCH / "peers.py", "--only", name, "--json", "--runs", str(STEPS), "--threads", str(THREADS)]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return found["ms_median"], found["peak_rss_mib"]
 
@@ -26,6 +30,8 @@ def dm():
     """A fresh ConvNet-3, the distance of the mean embeddings of 256 real and 10 synthetic images of a class, one step."""
     import torch
 
+    if gpu.wanted():
+        gpu.activate()
     sys.path.insert(0, str(BENCH))
     from refnets import ConvNetD3
 
@@ -53,4 +59,4 @@ def dm():
 
 
 milliseconds, peak = dm() if sys.argv[1] == "dm" else of_peers(PEERS[sys.argv[1]])
-print(json.dumps({"rate": 1000 / milliseconds, "unit": "steps/s", "peak_mib": peak}))
+print(json.dumps({"ms": milliseconds, "peak_mib": peak}))

@@ -18,9 +18,11 @@ use guard_host::{
 use guard_sdk::{
     Device, Error, Kind, Result, Tensor, abi::shim::prepare_memory, lab::LabInfo, services::Distribution,
 };
-use guard_tests::built_folder;
+use guard_tests::{
+    built_folder, device,
+    measure::{now, peak_mib},
+};
 use serde_json::{Value, json};
-use std::time::Instant;
 
 const STEPS: usize = 5;
 
@@ -31,18 +33,18 @@ fn case(name: &str) -> Result<(&'static str, Value, i64)> {
         "dc" => Ok(("dc", json!({ "real_images": 256, "outer_loops": 1 }), 1)),
         // The same images through an untrained network's embedding.
         "dm" => Ok(("dm", json!({ "real_images": 256, "augment": { "strategy": "none" } }), 1)),
-        // 20 steps on all 100 images.
-        "mtt20" => {
+        // So many steps on all 100 images.
+        _ => {
+            let unknown = || Error::new(format!("there is no case `{name}`"));
+            let (objective, steps) = ["mtt", "tesla"]
+                .into_iter()
+                .find_map(|objective| Some((objective, name.strip_prefix(objective)?)))
+                .ok_or_else(unknown)?;
+            let steps: u64 = steps.parse().map_err(|_| unknown())?;
             let none = json!({ "strategy": "none" });
-            let options =
-                json!({ "synthetic_steps": 20, "expert_epochs": 1, "max_start_epoch": 1, "augment": none });
-            Ok(("mtt", options, 10))
+            let options = json!({ "synthetic_steps": steps, "expert_epochs": 1, "max_start_epoch": 1, "augment": none });
+            Ok((objective, options, 10))
         }
-        "tesla20" => {
-            let (_, options, classes) = case("mtt20")?;
-            Ok(("tesla", options, classes))
-        }
-        _ => Err(Error::new(format!("there is no case `{name}`"))),
     }
 }
 
@@ -53,6 +55,7 @@ fn main() -> Result<()> {
         return Err(Error::new("usage: matching CASE DATA PEERS THREADS"));
     };
     tch::set_num_threads(threads.parse().map_err(|_| Error::new("THREADS is a number"))?);
+    device();
     let (objective, options, used) = case(name)?;
 
     let plugins = Plugins::new(Locator::new(Some(built_folder().as_os_str()), None));
@@ -67,7 +70,7 @@ fn main() -> Result<()> {
         recorder: &Silent,
         plugins: &plugins,
         networks: &NoNetworks,
-        device: Device::Cpu,
+        device: device(),
     };
     let spec = NetworkSpec {
         architecture: Architecture::Convnet(Convnet { depth: 3, width: 128, norm: NormLayer::Instance }),
@@ -76,6 +79,7 @@ fn main() -> Result<()> {
         mean: vec![0.4914, 0.4822, 0.4465],
         std: vec![0.247, 0.2435, 0.2616],
         whitening: None,
+        precision: Default::default(),
     };
     let real = streams.uniform("real", &[256, 3, 32, 32], Kind::Float)?;
     let split = Split::in_memory(&real, vec![0; 256])?;
@@ -98,21 +102,21 @@ fn main() -> Result<()> {
     };
 
     let ids: Vec<u64> = (0..10 * used as u64).collect();
-    let images = streams.rows(&ids, &[3, 32, 32], Distribution::Normal, Kind::Float)?;
-    let labels = Tensor::from_slice(&ids.iter().map(|id| (id / 10) as i64).collect::<Vec<_>>());
+    let images = streams.rows(&ids, &[3, 32, 32], Distribution::Normal, Kind::Float)?.to_device(device());
+    let labels =
+        Tensor::from_slice(&ids.iter().map(|id| (id / 10) as i64).collect::<Vec<_>>()).to_device(device());
     let sgd = Sgd { learning_rate: 0.1, momentum: 0.5, weight_decay: 0.0, nesterov: false };
     let mut group = ImageGroup::new(&spec, &needs, &Optimizer::Sgd(sgd), &images, &labels, ids);
     let mut times = Vec::new();
     for run in 0..=STEPS {
-        let begun = Instant::now();
-        group.step(&context.at(run as u64, STEPS as u64 + 1), &mut method, &mut [], &room, 1.0)?;
-        times.push(begun.elapsed().as_secs_f64());
+        let begun = now();
+        let _ = group.step(&context.at(run as u64, STEPS as u64 + 1), &mut method, &mut [], &room, 1.0)?;
+        times.push((now() - begun).as_secs_f64() * 1e3);
     }
     // The first one warms up.
     times.remove(0);
     times.sort_by(f64::total_cmp);
-    let rate = 1.0 / times[times.len() / 2];
-    println!("{}", json!({ "rate": rate, "unit": "steps/s", "peak_mib": peak_mib() }));
+    println!("{}", json!({ "ms": times[times.len() / 2], "ms_all": times, "peak_mib": peak_mib() }));
     Ok(())
 }
 
@@ -126,11 +130,4 @@ fn experts(folder: &std::path::Path, spec: &NetworkSpec) -> Result<ExpertFolder>
     let second = first.iter().map(|tensor| tensor + tensor.randn_like() * 0.01).collect();
     experts.write(0, &Trajectory { snapshots: vec![first, second], accuracies: vec![0.0, 0.0] })?;
     Ok(experts)
-}
-
-/// The most memory this process ever held.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }

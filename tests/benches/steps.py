@@ -1,7 +1,8 @@
 """The peer's side of `cargo xtask bench steps`: the same steps as PyTorch users write them.
 
 `python steps.py CASE DATA PEERS THREADS` prints one JSON line. PEERS is the folder of `peers.py`, which has most cases and is run as it
-is; here are those that it lacks: the official AutoAttack (PyPI: pyautoattack), and ResNet-20 on CIFAR-10.
+is; here are those that it lacks: the official AutoAttack and its Square (PyPI: pyautoattack), ResNet-20 on CIFAR-10, and the squared form
+of the curvature. With GUARD_DEVICE=cuda all of it runs on the GPU.
 """
 
 import json
@@ -13,8 +14,11 @@ import tarfile
 import time
 from pathlib import Path
 
+import gpu
+
 EPSILON = 1 / 255
-OWN = {"cn3_autoattack": 16, "rn20_pgd100": 128, "rn20_autoattack": 64}
+OWN = {"cn3_autoattack": 16, "rn20_pgd100": 128, "rn20_autoattack": 64, "cn3_square": 64, "rn20_square": 64}
+QUERIES = 500
 
 
 def resnet20(data, count):
@@ -55,9 +59,13 @@ def convnet(peers, count):
 def own(case, data, peers, threads):
     import torch
 
+    if gpu.wanted():
+        gpu.activate()
     torch.set_num_threads(threads)
     count = OWN[case]
     network, images, labels = resnet20(data, count) if case.startswith("rn20") else convnet(peers, count)
+    device = torch.get_default_device()
+    network, images, labels = network.to(device), images.to(device), labels.to(device)
     if case.endswith("pgd100"):
         import torchattacks
 
@@ -66,7 +74,9 @@ def own(case, data, peers, threads):
     else:
         from pyautoattack import AutoAttack
 
-        official = AutoAttack(network, norm="Linf", eps=EPSILON, version="standard", seed=0)
+        official = AutoAttack(network, norm="Linf", eps=EPSILON, version="standard", seed=0, device=str(device))
+        if case.endswith("square"):
+            official.attacks_to_run, official.square.n_queries = ["square"], QUERIES
         attack, runs = (lambda: official.run_standard_evaluation(images, labels, batch_size=count)[0]), 1
     network(images)
     times = []
@@ -82,7 +92,10 @@ def own(case, data, peers, threads):
 
 def shared(case, peers, threads):
     """A case of `peers.py`; attacks there take 128 images."""
-    command = [sys.executable, peers / "peers.py", "--only", case, "--json", "--runs", "3", "--threads", str(threads)]
+    # The squared form takes the same passes.
+    case = "rn18_cure_full" if case == "rn18_cure_squared" else case
+    wrapper = [Path(gpu.__file__)] if gpu.wanted() else []
+    command = [sys.executable, *wrapper, peers / "peers.py", "--only", case, "--json", "--runs", "3", "--threads", str(threads)]
     found = json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
     correct = round(found["robust_acc"] * 128) if "robust_acc" in found else None
     return {"ms": found["ms_median"], "ms_all": found["ms_all"], "peak_mib": found["peak_rss_mib"], "correct": correct,

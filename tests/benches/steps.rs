@@ -5,10 +5,11 @@
 //! milliseconds in all of them, the most memory held, the floor (the passes that the step cannot do without, as measured
 //! one by one), and for attacks what was still right.
 
+use guard_device::Arithmetic;
 use guard_host::{
     data::{Split, View, prepare},
     engine::{Distiller, EvalOnly, Room, Trainer, TrainingLoss, WeightedRegularizer},
-    network::{Model, NetworkSpec},
+    network::{Model, NetworkSpec, Precision},
     plugin::Context,
     random::Streams,
     recipe::{Adam, Augmentations, Data, FirstImages, Optimizer, Schedule, Sgd, Training},
@@ -21,7 +22,10 @@ use guard_sdk::{
     autograd::{Graph, grad, no_grad},
     lab::LabInfo,
 };
-use guard_tests::{Bench, Counting};
+use guard_tests::{
+    Bench, Counting, device,
+    measure::{now, peak_mib},
+};
 use serde_json::{Value, json};
 use std::{cell::RefCell, collections::HashMap, path::Path, time::Instant};
 
@@ -43,6 +47,8 @@ struct Measured {
 
 fn main() -> Result<()> {
     prepare_memory();
+    device();
+    Arithmetic { tf32: precision()? == Precision::Tf32, deterministic: false }.set()?;
     let arguments: Vec<String> = std::env::args().skip(1).filter(|argument| argument != "--bench").collect();
     let [name, data, peers, threads] = arguments.as_slice() else {
         return Err(Error::new("usage: steps CASE DATA PEERS THREADS"));
@@ -50,14 +56,24 @@ fn main() -> Result<()> {
     tch::set_num_threads(threads.parse().map_err(|_| Error::new("THREADS is a number"))?);
     let (data, peers) = (Path::new(data), Path::new(peers));
     let curvature = |form: &str, weight: f64| {
-        Some((json!({ "form": form, "radius": 3.0, "compat": "guard-cifar" }), weight))
+        Some(Penalty {
+            plugins: &["guard_curv"],
+            name: "curvature",
+            options: json!({ "form": form, "radius": 3.0, "compat": "guard-cifar" }),
+            weight,
+            cross_entropy_weight: 1.0,
+        })
     };
     let measured = match name.as_str() {
         "rn18_train" => train(None, [1.0, 1.0, 1.0])?,
         "rn18_cure_full" => train(curvature("norm", 100.0), [5.0, 5.0, 5.0])?,
+        "rn18_cure_squared" => train(curvature("cure", 100.0), [5.0, 5.0, 5.0])?,
         "rn18_cure_simple" => train(curvature("loss-difference", 1e-4), [3.0, 4.0, 3.0])?,
+        "rn18_pgd10_train" => train(Some(adversarial()), [11.0, 11.0, 1.0])?,
         "rn18_recover" => recover()?,
         "rn18_relabel" => relabel()?,
+        "cn3_square" => attack(convnet(peers)?, 64, "square", &json!({ "queries": 500 }), 1)?,
+        "rn20_square" => attack(resnet20(data)?, 64, "square", &json!({ "queries": 500 }), 1)?,
         "cn3_pgd100" => attack(convnet(peers)?, 128, "pgd", &pgd(), 2)?,
         "cn3_autoattack" => attack(convnet(peers)?, 16, "autoattack", &json!({}), 1)?,
         "rn20_pgd100" => attack(resnet20(data)?, 128, "pgd", &pgd(), 2)?,
@@ -78,7 +94,7 @@ fn main() -> Result<()> {
 /// Passes × their measured times.
 fn floor(Measured { passes, network, batch, .. }: &Measured) -> Result<f64> {
     let [channels, height, width] = network.spec().input;
-    let images = Tensor::rand([*batch, channels, height, width], (Kind::Float, Device::Cpu));
+    let images = Tensor::rand([*batch, channels, height, width], (Kind::Float, device()));
     let frozen = network.for_inference()?;
     let logits = |model: &Model, images: &Tensor| {
         Ok::<_, Error>(Network::lend(model).logits(images)?.sum(None::<Kind>))
@@ -101,9 +117,9 @@ fn floor(Measured { passes, network, batch, .. }: &Measured) -> Result<f64> {
 fn least(mut step: impl FnMut() -> Result<()>) -> Result<f64> {
     let mut least = f64::INFINITY;
     for _ in 0..3 {
-        let started = Instant::now();
+        let started = now();
         step()?;
-        least = least.min(started.elapsed().as_secs_f64() * 1e3);
+        least = least.min((now() - started).as_secs_f64() * 1e3);
     }
     Ok(least)
 }
@@ -114,7 +130,7 @@ struct Clock(RefCell<Vec<(Instant, f64)>>);
 
 impl Observer for Clock {
     fn iteration(&self, _: u64, _: u64) {
-        self.0.borrow_mut().push((Instant::now(), processor_ms()));
+        self.0.borrow_mut().push((now(), processor_ms()));
     }
 }
 
@@ -122,7 +138,7 @@ impl Clock {
     /// Milliseconds of each iteration but the first, and the processor's of them all, given that the last has just ended.
     fn milliseconds(&self) -> (Vec<f64>, f64) {
         let mut starts = self.0.borrow().clone();
-        starts.push((Instant::now(), processor_ms()));
+        starts.push((now(), processor_ms()));
         let each =
             starts.windows(2).skip(1).map(|pair| (pair[1].0 - pair[0].0).as_secs_f64() * 1e3).collect();
         (each, starts[starts.len() - 1].1 - starts[1].1)
@@ -136,6 +152,12 @@ fn processor_ms() -> f64 {
     after_name.split(' ').skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() * 10.0
 }
 
+/// What GUARD_PRECISION says, as recipes write it; float32 if it is not set.
+fn precision() -> Result<Precision> {
+    let named = std::env::var("GUARD_PRECISION").unwrap_or_else(|_| "fp32".into());
+    serde_json::from_value(json!(named)).map_err(|error| Error::new(format!("GUARD_PRECISION: {error}")))
+}
+
 fn spec(network: Value, classes: i64) -> Result<NetworkSpec> {
     Ok(NetworkSpec {
         architecture: serde_json::from_value(network)?,
@@ -144,6 +166,7 @@ fn spec(network: Value, classes: i64) -> Result<NetworkSpec> {
         mean: vec![0.4914, 0.4822, 0.4465],
         std: vec![0.2023, 0.1994, 0.2010],
         whitening: None,
+        precision: precision()?,
     })
 }
 
@@ -151,17 +174,41 @@ fn resnet18(classes: i64) -> Result<Model> {
     Model::fresh(
         &spec(json!({ "architecture": "resnet18", "stem": "cifar" }), classes)?,
         &Streams::new(0),
-        Device::Cpu,
+        device(),
     )
 }
 
-/// SGD steps on one batch, with a penalty perhaps: its options and its weight.
-fn train(penalty: Option<(Value, f64)>, passes: [f64; 3]) -> Result<Measured> {
-    let bench = Bench::new(&["guard_curv"]);
+/// What is added to the loss of a training step.
+struct Penalty {
+    plugins: &'static [&'static str],
+    name: &'static str,
+    options: Value,
+    weight: f64,
+    cross_entropy_weight: f64,
+}
+
+/// Adversarial training with PGD-10, ε = 8/255 and steps of 2/255.
+fn adversarial() -> Penalty {
+    Penalty {
+        plugins: &["guard_adversarial", "guard_attacks"],
+        name: "adversarial",
+        options: json!({
+            "attack": { "use": "pgd", "options": { "steps": 10, "relative_step_size": 0.25 } },
+            "threat": { "norm": "linf", "epsilon": "8/255" },
+        }),
+        weight: 1.0,
+        cross_entropy_weight: 0.0,
+    }
+}
+
+/// SGD steps on one batch, with a penalty perhaps.
+fn train(penalty: Option<Penalty>, passes: [f64; 3]) -> Result<Measured> {
+    let bench = Bench::new(penalty.as_ref().map_or(&[], |penalty| penalty.plugins));
     let context = bench.context();
+    let cross_entropy_weight = penalty.as_ref().map_or(1.0, |penalty| penalty.cross_entropy_weight);
     let regularizers = match penalty {
-        Some((options, weight)) => {
-            vec![WeightedRegularizer { weight, regularizer: bench.regularizer("curvature", options)? }]
+        Some(Penalty { name, options, weight, .. }) => {
+            vec![WeightedRegularizer { weight, regularizer: bench.regularizer(name, options)? }]
         }
         None => Vec::new(),
     };
@@ -176,7 +223,7 @@ fn train(penalty: Option<(Value, f64)>, passes: [f64; 3]) -> Result<Measured> {
     };
     let images = Streams::new(1).uniform("images", &[BATCH, 3, 32, 32], Kind::Float)?;
     let split = Split::in_memory(&images, (0..BATCH).map(|index| index % 10).collect())?;
-    let (loss, clock) = (TrainingLoss::new(1.0, 0.0, regularizers), Clock::default());
+    let (loss, clock) = (TrainingLoss::new(cross_entropy_weight, 0.0, regularizers), Clock::default());
     let trainer = Trainer {
         split: &split,
         training: &training,
@@ -245,7 +292,7 @@ fn recover() -> Result<Measured> {
 fn relabel() -> Result<Measured> {
     let teacher = resnet18(10)?;
     let prepared = teacher.for_inference()?;
-    let images = Streams::new(1).uniform("images", &[BATCH, 3, 32, 32], Kind::Float)?;
+    let images = Streams::new(1).uniform("images", &[BATCH, 3, 32, 32], Kind::Float)?.to_device(device());
     let order = Streams::new(2).permutation(BATCH as usize);
     let mix = CutMix::draw(&[0.5, 0.5], 0.75, order, [32, 32])?;
     let clock = Clock::default();
@@ -279,7 +326,7 @@ fn convnet(peers: &Path) -> Result<Target> {
     let spec = spec(json!({ "architecture": "convnet" }), 10)?;
     let program = spec.program()?;
     let tensor = |name: &str| match tensors.get(name) {
-        Some(tensor) => Ok(tensor.shallow_clone()),
+        Some(tensor) => Ok(tensor.to_device(device())),
         None => Err(Error::new(format!("`{}` has no tensor `{name}`", path.display()))),
     };
     let parameters =
@@ -292,10 +339,10 @@ fn convnet(peers: &Path) -> Result<Target> {
 fn resnet20(data: &Path) -> Result<Target> {
     let spec =
         NetworkSpec { std: vec![0.247, 0.2435, 0.2616], ..spec(json!({ "architecture": "resnet20" }), 10)? };
-    let network = Model::load(&spec, &data.join("weights/resnet20-cifar10.safetensors"), Device::Cpu)?;
+    let network = Model::load(&spec, &data.join("weights/resnet20-cifar10.safetensors"), device())?;
     let set = prepare(&Data { root: Some(data.join("cifar-10")), ..Data::named("cifar10") })?.open()?;
     let positions: Vec<i64> = (0..128).collect();
-    let loaded = set.test.batch(&positions, &View::plain())?;
+    let loaded = set.test.batch(&positions, &View::plain())?.to_device(device());
     Ok(Target { network, images: loaded.images, labels: loaded.labels })
 }
 
@@ -329,7 +376,8 @@ fn attack(
             continue;
         }
         let (images, labels) = (images.index_select(0, &kept), labels.index_select(0, &kept));
-        let ids: Vec<u64> = Vec::<i64>::try_from(&kept)?.into_iter().map(|id| id as u64).collect();
+        let ids: Vec<u64> =
+            Vec::<i64>::try_from(kept.to_device(Device::Cpu))?.into_iter().map(|id| id as u64).collect();
         let batch = Batch::pixels(&images, &labels, &ids);
         let mut attack = bench.attack(name, options.clone())?;
         let adversarial = attack.perturb(&context, &Network::lend(&lent), &batch, &budget)?;
@@ -339,11 +387,4 @@ fn attack(
     let of_a_batch = |images: u64| images as f64 / (count as f64 * repeats as f64);
     let passes = [of_a_batch(counts.images()), of_a_batch(counts.towards_images()), 0.0];
     Ok(Measured { milliseconds, processor, passes, network, batch: count, correct: Some(correct) })
-}
-
-/// The most memory this process ever held.
-fn peak_mib() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
-    Some(line.trim().trim_end_matches(" kB").parse::<f64>().ok()? / 1024.0)
 }

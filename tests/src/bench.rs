@@ -1,6 +1,6 @@
 //! A host to call plugins with.
 
-use crate::libraries::built_folder;
+use crate::{device::device, libraries::built_folder};
 use guard_host::{
     plugin::{Context, Hosted, Locator, NetworkSource, NoNetworks, Plugins, Recorder},
     random::Streams,
@@ -33,6 +33,7 @@ pub struct Bench {
 impl Bench {
     /// A host with these plugins, by name or path.
     pub fn new(plugins: &[&str]) -> Self {
+        device();
         static ALONE: Mutex<()> = Mutex::new(());
         // A failed test must not fail those after it.
         let alone = ALONE.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
@@ -69,7 +70,7 @@ impl Bench {
             recorder: &self.recording,
             plugins: &self.plugins,
             networks: self.networks.as_ref(),
-            device: Device::Cpu,
+            device: device(),
         }
     }
 
@@ -161,7 +162,7 @@ impl<F: Fn()> ServicesBackend for Unprepared<F> {
     fn progress(&self, _: f64) {}
 
     fn device(&self) -> Device {
-        Device::Cpu
+        device()
     }
 
     fn random(&self, _: &Draw) -> Result<Tensor> {

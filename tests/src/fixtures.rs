@@ -15,6 +15,7 @@ pub fn spec(norm: NormLayer) -> NetworkSpec {
         mean: vec![0.5, 0.4, 0.3],
         std: vec![0.2, 0.25, 0.3],
         whitening: None,
+        precision: Default::default(),
     }
 }
 

@@ -32,6 +32,7 @@ fn trained() -> (Model, Split) {
         mean: data.info.mean.clone(),
         std: data.info.std.clone(),
         whitening: None,
+        precision: Default::default(),
     };
     let weights = WEIGHTS.get_or_init(|| {
         let model = Model::fresh(&spec, &Streams::new(1), Device::Cpu).unwrap();

@@ -34,6 +34,7 @@ fn linear() -> Model {
         mean: vec![0.4, 0.5],
         std: vec![0.2, 0.3],
         whitening: None,
+        precision: Default::default(),
     };
     Model::fresh(&spec, &Streams::new(3), Device::Cpu)
         .expect("the specification can be met")

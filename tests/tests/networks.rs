@@ -36,6 +36,7 @@ impl Case {
             mean: [0.5, 0.4, 0.3][..channels].to_vec(),
             std: [0.2, 0.25, 0.3][..channels].to_vec(),
             whitening: None,
+            precision: Default::default(),
         }
     }
 

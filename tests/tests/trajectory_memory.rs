@@ -72,6 +72,7 @@ fn measure(name: &str, steps: u64) -> u64 {
         mean: vec![0.5; 3],
         std: vec![0.25; 3],
         whitening: None,
+        precision: Default::default(),
     };
     let folder = tempfile::tempdir().expect("a temporary folder");
     let training = Training { epochs: 1, ..Training::default() };

@@ -49,7 +49,8 @@ fn independent_examples(subject: &Subject) -> Result<Verdict> {
     let together = subject.make(&room)?.call(0)?.remove(0);
     let apart = subject.make(&part)?.call(0)?.remove(0);
     let off = no_grad(|| {
-        let expected = together.index_select(0, &guard_sdk::Tensor::from_slice(&rows));
+        let expected =
+            together.index_select(0, &guard_sdk::Tensor::from_slice(&rows).to_device(together.device()));
         (apart - expected).abs().max().double_value(&[])
     });
     Ok(Verdict::from(off <= TOLERANCE, || {

@@ -31,7 +31,7 @@ fn deterministic(subject: &Subject) -> Result<Verdict> {
     let answer = || subject.make(&Room::usual(subject.seed)?)?.call(0);
     // libtorch's own generator has moved on in between.
     let first = answer()?;
-    let _ = Tensor::f_rand([7], (guard_sdk::Kind::Float, guard_sdk::Device::Cpu))?;
+    let _ = Tensor::f_rand([7], (guard_sdk::Kind::Float, guard_sdk::testing::device()))?;
     Ok(Verdict::from(same(&answer()?, &first)?, || "two calls with the same seed differ".into()))
 }
 

@@ -5,8 +5,8 @@ use crate::{
     random::Streams,
 };
 use guard_sdk::{
-    Device, Kind, Level, OwnedNetwork, Result, Tensor,
-    testing::{Examples, SmallNetwork},
+    Kind, Level, OwnedNetwork, Result, Tensor,
+    testing::{Examples, SmallNetwork, device},
 };
 use std::cell::Cell;
 
@@ -76,7 +76,7 @@ impl Room {
             recorder: self,
             plugins,
             networks: self,
-            device: Device::Cpu,
+            device: device(),
         }
     }
 }

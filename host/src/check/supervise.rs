@@ -5,7 +5,7 @@ use super::{
     Test, Verdict, library_tests, method_tests,
     subject::{Library, Subject},
 };
-use crate::plugin::Loaded;
+use crate::{device::DeviceRequest, plugin::Loaded};
 use guard_sdk::{Error, Result, abi::shield::caught, manifest::Kind};
 use serde::{Deserialize, Serialize};
 use std::{
@@ -31,6 +31,8 @@ pub struct Settings {
     pub seed: u64,
     /// The longest that a test may take.
     pub time_limit: Duration,
+    /// Where methods are tried.
+    pub device: DeviceRequest,
 }
 
 /// What came of a test.
@@ -176,6 +178,7 @@ fn one_child(
         .args(["plugin", "check-child"])
         .arg(&settings.file)
         .args([&about.text(), &first.to_string(), &settings.seed.to_string()])
+        .args(["--device", &settings.device.to_string()])
         .env("OMP_NUM_THREADS", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

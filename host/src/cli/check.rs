@@ -1,10 +1,13 @@
 //! `guard-host plugin check`.
 
 use super::{Failure, Format, Session, complete, print, print_json};
-use crate::check::{self, Report, Settings, TestResult, Verdict};
+use crate::{
+    check::{self, Report, Settings, TestResult, Verdict},
+    device::DeviceRequest,
+};
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use guard_sdk::Error;
+use guard_sdk::{Error, testing::compute_on};
 use serde_json::json;
 use std::{fmt::Write, path::PathBuf, time::Duration};
 
@@ -34,14 +37,20 @@ pub(super) struct ChildArguments {
 }
 
 /// Checks a plugin; fails if a test does.
-pub(super) fn check(session: &Session, arguments: &CheckArguments) -> Result<(), Failure> {
+pub(super) fn check(
+    session: &Session,
+    arguments: &CheckArguments,
+    device: DeviceRequest,
+) -> Result<(), Failure> {
     let time_limit = Duration::try_from_secs_f64(arguments.time_limit)
         .ok()
         .filter(|limit| !limit.is_zero())
         .ok_or_else(|| Failure::usage("`--time-limit` is a number of seconds above 0"))?;
     let file = session.plugins.find_file(&arguments.name).map_err(Failure::Usage)?;
     session.plugins.admit(&file).map_err(Failure::Usage)?;
-    let settings = Settings { file, seed: arguments.seed, time_limit };
+    // A GPU is tried when it is asked for, not because it is there.
+    let device = if device == DeviceRequest::Auto { DeviceRequest::Cpu } else { device };
+    let settings = Settings { file, seed: arguments.seed, time_limit, device };
     let report = match session.format {
         Format::Json => {
             let report = check::check(&settings, |_| {})?;
@@ -94,7 +103,8 @@ fn line(TestResult { name, about, verdict, .. }: &TestResult) -> String {
 }
 
 /// Runs in the child process of a check.
-pub(super) fn child(arguments: &ChildArguments) -> Result<(), Failure> {
+pub(super) fn child(session: &Session, arguments: &ChildArguments) -> Result<(), Failure> {
     let ChildArguments { file, about, first, seed } = arguments;
+    compute_on(session.place.device);
     Ok(check::run_child(file, about, *first, *seed)?)
 }

@@ -80,8 +80,11 @@ pub(super) fn doctor(session: &Session, arguments: &DoctorArguments) -> Result<(
             std::env::current_exe().map_or_else(|error| error.to_string(), |path| path.display().to_string()),
         ),
         ("libtorch", TORCH_VERSION.to_string()),
-        ("libtorch file", libtorch_file().unwrap_or_else(|| "unknown".into())),
-        ("device", "cpu".to_string()),
+        (
+            "libtorch file",
+            guard_device::libtorch().map_or_else(|| "unknown".into(), |file| file.display().to_string()),
+        ),
+        ("device", session.place.told()),
     ];
     let mut findings: Vec<Finding> =
         facts.iter().map(|(name, fact)| Finding::ok(name, fact.clone())).collect();
@@ -229,11 +232,4 @@ fn data_of(recipe: &Path) -> Finding {
         ),
         Err(error) => Finding::fail("data", named(error.message), error.help),
     }
-}
-
-/// The libtorch that the loader chose.
-fn libtorch_file() -> Option<String> {
-    let maps = fs::read_to_string("/proc/self/maps").ok()?;
-    let line = maps.lines().find(|line| line.contains("libtorch_cpu"))?;
-    line.split_whitespace().last().map(str::to_string)
 }

@@ -11,11 +11,11 @@ use crate::{
     random::Streams,
     recipe,
     report::{evaluation_json, evaluation_table, legacy_of_network},
-    run::{Journal, write_atomically},
+    run::{Event, Journal, write_atomically},
 };
 use clap::Args;
 use clap_complete::ArgValueCompleter;
-use guard_sdk::{Device, Tensor};
+use guard_sdk::Tensor;
 use serde_json::Value;
 use std::path::PathBuf;
 use toml::{Table, Value as Toml};
@@ -131,10 +131,11 @@ impl EvaluateArguments {
         let data = prepared?.open()?;
         plan.complete(&data).map_err(Failure::Run)?;
         let variant = &plan.variants[0];
-        let device = Device::Cpu;
+        let device = session.place.device;
         let model = Model::load(&variant.network, &self.network, device).map_err(Failure::Usage)?;
 
         let display = session.format.display(self.quiet);
+        display.say(&Event::of_run("device", &session.place.told()));
         let journal = Journal::without_file(display);
         let log = journal.stage(&self.architecture, "evaluate");
         let streams = Streams::new(plan.seed).named("evaluate");

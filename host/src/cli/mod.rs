@@ -4,6 +4,7 @@ mod attack;
 mod author;
 mod check;
 mod complete;
+mod compute;
 mod data;
 mod distilled;
 mod doctor;
@@ -28,6 +29,7 @@ pub use failure::Failure;
 use profile::Profile;
 
 use crate::{
+    device::Place,
     plugin::{Locator, Plugins, TrustedKeys},
     run::Display,
 };
@@ -64,6 +66,9 @@ struct Cli {
     /// Write where the time goes: a trace of stages, steps, terms and plugin calls, for ui.perfetto.dev or chrome://tracing.
     #[arg(long, value_name = "FILE", global = true)]
     profile: Option<PathBuf>,
+
+    #[command(flatten)]
+    compute: compute::ComputeArguments,
 
     /// Load only plugins with a minisign signature (`FILE.minisig`) by one of the public keys in this file, one a line.
     #[arg(long, value_name = "FILE", env = "GUARD_TRUSTED_KEYS", global = true)]
@@ -212,6 +217,22 @@ struct Session {
     requests: Vec<String>,
     format: Format,
     plugins: Plugins,
+    place: Place,
+}
+
+impl Command {
+    /// Whether it is for this that a GPU would be used.
+    fn computes(&self) -> bool {
+        matches!(
+            self,
+            Self::Run { .. }
+                | Self::Merge { .. }
+                | Self::Evaluate { .. }
+                | Self::Attack { .. }
+                | Self::Doctor(_)
+                | Self::Plugin(PluginCommand::CheckChild(_))
+        )
+    }
 }
 
 /// Parses the command line, runs the command, reports its failure.
@@ -223,6 +244,10 @@ pub fn main() -> ExitCode {
     // A panic of the host is a failed run like any other, told in a line.
     let mut outcome = Err(Failure::usage("nothing was done"));
     let shield = shielded("guard-host", || {
+        if let Err(failure) = cli.compute.switch_libtorch() {
+            outcome = Err(failure);
+            return Ok(());
+        }
         let profile = cli.profile.as_deref().map(Profile::start).transpose();
         // Its file is whole once it is dropped.
         outcome = profile.and_then(|_profile| dispatch(cli));
@@ -243,7 +268,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
     if let Some(keys) = &cli.trusted_keys {
         plugins = plugins.signed(TrustedKeys::read(keys).map_err(Failure::Usage)?);
     }
-    let mut session = Session { requests: cli.requests.plugins, format: cli.format, plugins };
+    let computes = cli.command.as_ref().is_none_or(Command::computes);
+    let place = if computes { cli.compute.open()? } else { Place::cpu() };
+    let mut session = Session { requests: cli.requests.plugins, format: cli.format, plugins, place };
     if cli.command.is_some() && cli.run.was_given() {
         return Err(Failure::usage("a recipe and its options come after the command")
             .help("write `guard-host run RECIPE`, or leave the command out"));
@@ -273,7 +300,9 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             plugin::list(session)
         }
         Some(Command::Plugin(PluginCommand::Info { name })) => plugin::info(session, &name),
-        Some(Command::Plugin(PluginCommand::Check(arguments))) => check::check(&session, &arguments),
+        Some(Command::Plugin(PluginCommand::Check(arguments))) => {
+            check::check(&session, &arguments, cli.compute.device)
+        }
         Some(Command::Plugin(PluginCommand::New(arguments))) => author::new(&arguments),
         Some(Command::Plugin(PluginCommand::Sdk(arguments))) => author::sdk(&arguments),
         Some(Command::Plugin(PluginCommand::Lock { lock, requests })) => {
@@ -284,7 +313,7 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
             reference::plugins(&session, &arguments)
         }
         Some(Command::Plugin(PluginCommand::SearchPath)) => lock::search_path(&session),
-        Some(Command::Plugin(PluginCommand::CheckChild(arguments))) => check::child(&arguments),
+        Some(Command::Plugin(PluginCommand::CheckChild(arguments))) => check::child(&session, &arguments),
         Some(Command::Network(NetworkCommand::Info(arguments))) => network::info(session.format, &arguments),
         Some(Command::Experts(command)) => experts::experts(session.format, &command),
         Some(Command::Distilled(command)) => distilled::distilled(session.format, &command),

@@ -45,6 +45,7 @@ pub(super) fn info(format: Format, arguments: &InfoArguments) -> Result<(), Fail
         mean: vec![0.0; channels],
         std: vec![1.0; channels],
         whitening: None,
+        precision: Default::default(),
     };
     let summary = Summary::of(&spec).map_err(Failure::Usage)?;
     match format {
@@ -172,6 +173,7 @@ mod tests {
             mean: vec![0.0; 3],
             std: vec![1.0; 3],
             whitening: None,
+            precision: Default::default(),
         };
         let summary = Summary::of(&spec).unwrap();
         (spec, summary)

@@ -96,6 +96,7 @@ fn plan_of(session: &Session, path: &Path) -> Result<Plan, Failure> {
         format: session.format,
         // What one recipe loads, the next may have forgotten to name.
         plugins: session.plugins.afresh(),
+        place: session.place.clone(),
     };
     let loaded = checked(&Written::read(path)?, &[], &mut session)?;
     let prepared = data::prepare(&loaded.recipe.data);

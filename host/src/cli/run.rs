@@ -16,7 +16,7 @@ use crate::{
     },
 };
 use clap::{Args, ValueEnum};
-use guard_sdk::{Device, Error};
+use guard_sdk::Error;
 use serde_json::Value;
 use std::{
     path::{Path, PathBuf},
@@ -200,7 +200,8 @@ pub(super) fn go(mut session: Session, task: Task, arguments: &RunArguments) -> 
     let mut loaded = checked(&task.recipe, sets, &mut session)?;
     choose(&mut loaded, &task.typed.variants)?;
     let prepared = data::prepare(&loaded.recipe.data);
-    let mut plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
+    let plan = Plan::new(&loaded, &prepared, &session.requests, &mut session.plugins)?;
+    let mut plan = plan.computed_at(&session.place);
     can_be_divided(&plan, task.typed.work)?;
     if arguments.dry_run {
         let images = prepared.as_ref().ok().and_then(Prepared::image_counts);
@@ -209,7 +210,7 @@ pub(super) fn go(mut session: Session, task: Task, arguments: &RunArguments) -> 
         }
         return dry_run(&mut session, &loaded, &plan, images);
     }
-    let device = Device::Cpu;
+    let device = session.place.device;
     let mut data = prepared?.open()?;
     if loaded.recipe.evaluate.split == EvaluationSplit::Validation {
         data = data.with_validation(&Streams::new(plan.seed));
@@ -223,6 +224,7 @@ pub(super) fn go(mut session: Session, task: Task, arguments: &RunArguments) -> 
         tell_estimate(&plan, &session, Some([data.train.len(), data.test.len()]));
     }
     let display = session.format.display(arguments.quiet);
+    display.say(&Event::of_run("device", &session.place.told()));
     let interruption = Interruption::of_signals()?;
     let journal = Journal::open(directory.path(), display)?.stopped_by(interruption.clone());
     let stages = Stages::open(directory.path(), others, arguments.checkpoint_every)?;

@@ -25,9 +25,13 @@ pub struct Loaded {
 }
 
 impl Loaded {
-    /// The same on a device.
+    /// The same on a device. Nothing waits for a GPU: what it gets is copied from pinned memory while it is at work.
     pub fn to_device(self, device: Device) -> Self {
-        Self { images: self.images.to_device(device), labels: self.labels.to_device(device), ids: self.ids }
+        let moved = |tensor: Tensor| match device {
+            Device::Cuda(_) => tensor.pin_memory(device).to_device_(device, tensor.kind(), true, false),
+            _ => tensor.to_device(device),
+        };
+        Self { images: moved(self.images), labels: moved(self.labels), ids: self.ids }
     }
 }
 

@@ -91,6 +91,7 @@ mod tests {
             mean: vec![0.5],
             std: vec![0.5],
             whitening: None,
+            precision: Default::default(),
         };
         Model::fresh(&spec, &Streams::new(0), Device::Cpu).unwrap()
     }

@@ -69,6 +69,7 @@ pub(super) fn with_penalties(plugins: &Plugins, uses: &[RegularizerUse]) -> Resu
         mean: vec![0.5; 3],
         std: vec![0.25; 3],
         whitening: None,
+        precision: Default::default(),
     };
     let (trial, random) = (Trial::new(&spec, 32)?, Streams::new(0));
     let context = Context {

@@ -164,7 +164,7 @@ impl Distiller<'_> {
                 group = group.with_soft_labels(needs, &self.expert_answers(context, &images)?);
             }
             let (begin, total) = (place as u64 * self.iterations, self.iterations * groups.len() as u64);
-            let (mut first, mut loss) = (0, 0.0);
+            let (mut first, mut loss) = (0, Tensor::from(0.0));
             if let Some((iteration, state)) = cut.take() {
                 first = iteration.saturating_sub(begin);
                 group.load(state)?;
@@ -181,12 +181,12 @@ impl Distiller<'_> {
                 match stepped {
                     Ok(now) => loss = now,
                     Err(failure) => {
-                        done.push(group.finished(spec, loss));
+                        done.push(group.finished(spec, value_of(&loss)));
                         return Err(Box::new(Stopped { failure, last_good: Some(in_order_of_ids(done)) }));
                     }
                 }
             }
-            done.push(group.finished(spec, loss));
+            done.push(group.finished(spec, value_of(&loss)));
         }
         Ok(groups.into_iter().map(|(number, _)| number).zip(done).collect())
     }
@@ -199,6 +199,11 @@ impl Distiller<'_> {
         let logits = no_grad(|| expert.lend().pass(images, Pass::new(self.room.needs.space)))?.logits;
         Ok(logits.f_softmax(-1, None::<Kind>)?)
     }
+}
+
+/// A scalar's number.
+fn value_of(scalar: &Tensor) -> f64 {
+    scalar.f_double_value(&[]).unwrap_or(f64::NAN)
 }
 
 /// The ids of the images that are optimised together, group by group. Image `index` of class `class` has the id

@@ -11,13 +11,14 @@ use super::{
 };
 use crate::{
     data::Dataset,
-    network::Model,
+    network::{Model, Precision},
     plan::{Plan, StudentPlan, VariantPlan},
     plugin::{Context, NoNetworks, Plugins, Recorder},
     random::Streams,
     recipe::{RegularizerUse, Student, TEACHER},
     run::{CANCELLED, Distilled, Journal, LEARNED_RATE, RunDirectory, Stage, StageLog, Stages, Work, remove},
 };
+use guard_device::Arithmetic;
 use guard_sdk::{Device, Result};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -85,6 +86,7 @@ struct Judged<'a> {
 impl VariantRun<'_> {
     fn run(&self) -> Result<VariantResults> {
         let keys = self.keys();
+        self.compute_in(self.variant.recipe.precision)?;
         let teacher = if self.variant.trains_teacher { Some(self.train()?) } else { None };
         let mut results = VariantResults::nothing(self.variant);
         match (self.pipeline.work, &self.variant.recipe.distill) {
@@ -117,6 +119,12 @@ impl VariantRun<'_> {
             }
         }
         Ok(results)
+    }
+
+    /// How GPUs compute from here on.
+    fn compute_in(&self, precision: Precision) -> Result<()> {
+        let deterministic = self.pipeline.plan.deterministic;
+        Arithmetic { tf32: precision == Precision::Tf32, deterministic }.set()
     }
 
     fn keys(&self) -> StageKeys<'_> {
@@ -269,7 +277,7 @@ impl VariantRun<'_> {
             let context = Context { networks: &networks, ..self.context("evaluate", &streams, log) };
             let evaluate = &self.variant.recipe.evaluate;
             let evaluator = Evaluator {
-                network: EvalOnly::new(model.for_inference()?),
+                network: EvalOnly::new(model.for_inference()?.exact()),
                 called: teacher.filter(|teacher| std::ptr::eq(*teacher, *model)).map(|_| TEACHER),
                 split: &self.pipeline.data.test,
                 batch_size: evaluate.batch_size,
@@ -293,7 +301,9 @@ impl VariantRun<'_> {
             Ok(files.into_iter().map(|file| Path::new(EVALUATIONS).join(file)).collect())
         };
         let load = || Evaluation::read(&folder, file);
+        self.compute_in(Precision::Fp32)?;
         let evaluation = self.outcome(&stage, &self.keys().evaluation(key, file), make, load)?;
+        self.compute_in(self.variant.recipe.precision)?;
         let perturbations: Vec<(String, Vec<f32>)> = evaluation
             .perturbations()
             .into_iter()

@@ -30,7 +30,7 @@ pub(super) fn descend(
 ) -> Result<()> {
     let parameters: Vec<&Tensor> = model.parameters().iter().collect();
     let gradients = grad(loss, &parameters, Graph::Free)?;
-    finite_gradients(name, None, context, &gradients)?;
+    let gradients = finite_gradients(name, None, context, gradients)?;
     optimizer.step(model.parameters(), &gradients, rate)
 }
 
@@ -43,12 +43,21 @@ pub(super) fn seed_dropout(streams: &Streams, context: &Context) {
 /// changes last.
 pub(super) fn undone_on_failure(model: &Model, step: impl FnOnce() -> Result<()>) -> Result<()> {
     let statistics: Vec<Tensor> = model.buffers().iter().map(Tensor::copy).collect();
-    step().inspect_err(|_| {
+    let put_back = |value: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
         no_grad(|| {
             let buffers = model.buffers().iter().map(Tensor::shallow_clone);
-            buffers.zip(&statistics).for_each(|(mut buffer, before)| buffer.copy_(before));
+            buffers.zip(&statistics).for_each(|(mut buffer, before)| {
+                let value = value(&buffer, before);
+                buffer.copy_(&value);
+            });
         });
-    })
+    };
+    step().inspect_err(|_| put_back(&|_, before| before.shallow_clone()))?;
+    if model.device().is_cuda() {
+        // That a step has failed is only known later.
+        put_back(&|now, before| now.where_self(&now.isfinite(), before));
+    }
+    Ok(())
 }
 
 /// A trained network, and why training stopped early if it did.

@@ -245,39 +245,43 @@ impl TrainingLoss {
 
 /// An error with code `non-finite` that names the term, who made it and the step, unless `value` is finite.
 pub(super) fn finite(term: &str, who: Option<&str>, context: &Context, value: &Tensor) -> Result<()> {
-    let value = no_grad(|| value.f_double_value(&[]))?;
-    if value.is_finite() {
-        Ok(())
-    } else {
-        Err(non_finite(&format!("`{term}`"), who, context, &value.to_string()))
-    }
+    watch(format!("`{term}`"), who, context, value)
 }
 
-/// The same for gradients, before they touch anything.
+/// The same for gradients, before they touch anything. A GPU is not waited for: there the gradients that come back are 0 unless
+/// all are finite.
 pub(super) fn finite_gradients(
     of: &str,
     who: Option<&str>,
     context: &Context,
-    gradients: &[Tensor],
-) -> Result<()> {
-    let sum = no_grad(|| -> Result<f64> {
+    gradients: Vec<Tensor>,
+) -> Result<Vec<Tensor>> {
+    no_grad(|| {
         // Anything that is not finite makes the sum not finite; one number is fetched.
         let sums: Vec<Tensor> = gradients.iter().map(|each| each.sum(Kind::Double)).collect();
-        Ok(Tensor::f_stack(&sums, 0)?.f_sum(Kind::Double)?.f_double_value(&[])?)
-    })?;
-    if sum.is_finite() {
-        Ok(())
-    } else {
-        Err(non_finite(&format!("the gradient of `{of}`"), who, context, "not finite"))
-    }
+        let sum = Tensor::f_stack(&sums, 0)?.f_sum(Kind::Double)?;
+        watch(format!("the gradient of `{of}`"), who, context, &sum)?;
+        if !context.device.is_cuda() {
+            return Ok(gradients);
+        }
+        let good = sum.isfinite();
+        gradients.iter().map(|each| Ok(each.f_where_self(&good, &each.zeros_like())?)).collect()
+    })
 }
 
-fn non_finite(what: &str, who: Option<&str>, context: &Context, value: &str) -> Error {
-    let (stage, iteration) = (context.stage, context.iteration);
+/// An error with code `non-finite` unless `value` is finite: now, or where a GPU computes it, a step later.
+fn watch(what: String, who: Option<&str>, context: &Context, value: &Tensor) -> Result<()> {
+    let (stage, iteration) = (context.stage.to_string(), context.iteration);
     let who = who.map_or(String::new(), |who| format!(" ({who})"));
-    Error::with_code(
-        "non-finite",
-        format!("{what}{who} is {value} at iteration {iteration} of stage `{stage}`"),
-    )
-    .help("lower the learning rate or the term's weight")
+    let otherwise = move |value: f64| {
+        let message = format!("{what}{who} is {value} at iteration {iteration} of stage `{stage}`");
+        Error::with_code("non-finite", message).help("lower the learning rate or the term's weight")
+    };
+    if context.device.is_cuda() {
+        return context.recorder.watch(&value.detach(), Box::new(otherwise));
+    }
+    match no_grad(|| value.f_double_value(&[]))? {
+        value if value.is_finite() => Ok(()),
+        value => Err(otherwise(value)),
+    }
 }

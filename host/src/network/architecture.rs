@@ -6,6 +6,7 @@ use super::{
     cifar_resnet::{self, CifarResnet},
     convnet::{self, Convnet},
     mobilenet::{self, Mobilenet},
+    precision::Precision,
     program::Program,
     resnet::{self, NamedResnet, Resnet, Stem},
     resnet_ap::{self, ResnetAp},
@@ -164,6 +165,9 @@ pub struct NetworkSpec {
     /// What comes after it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub whitening: Option<Whitening>,
+    /// What its passes compute with.
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
+    pub precision: Precision,
 }
 
 impl NetworkSpec {

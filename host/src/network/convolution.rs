@@ -13,6 +13,12 @@ impl Convolution {
         if groups == 1 && x.device() == Device::Cpu && matches!(x.kind(), Kind::Float | Kind::Double) {
             return guard_kernels::convolution(x, weight, bias, stride, padding);
         }
+        self.of_libtorch(x, weight, bias)
+    }
+
+    /// The same by libtorch's own operation, which knows mixed precision.
+    pub(super) fn of_libtorch(&self, x: &Tensor, weight: &Tensor, bias: Option<&Tensor>) -> Result<Tensor> {
+        let Self { stride, padding, groups, .. } = *self;
         Ok(x.f_conv2d(weight, bias, [stride; 2], [padding; 2], [1, 1], groups)?)
     }
 

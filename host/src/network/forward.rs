@@ -16,6 +16,8 @@ pub(super) struct Run<'a> {
     model: &'a Model,
     pass: Pass,
     commit: bool,
+    /// Whether libtorch's autocast chooses dtypes.
+    mixed: bool,
     embedding: Option<Tensor>,
     statistics: Vec<Statistics>,
     features: Vec<(String, Tensor)>,
@@ -24,11 +26,13 @@ pub(super) struct Run<'a> {
 impl<'a> Run<'a> {
     /// `commit` says whether a train-mode pass updates the running statistics.
     pub(super) fn new(model: &'a Model, pass: Pass, commit: bool) -> Self {
-        Self { model, pass, commit, embedding: None, statistics: Vec::new(), features: Vec::new() }
+        let (statistics, features) = (Vec::new(), Vec::new());
+        Self { model, pass, commit, mixed: false, embedding: None, statistics, features }
     }
 
     /// The whole program on normalised images.
     pub(super) fn output(mut self, images: Tensor) -> Result<Output> {
+        self.mixed = images.kind() == Kind::BFloat16;
         let logits = self.all(&self.model.program().operations, images)?;
         let Self { embedding, statistics, features, .. } = self;
         Ok(Output { logits, embedding, statistics, features })
@@ -47,7 +51,7 @@ impl<'a> Run<'a> {
                 {
                     rest = after;
                     let (weight, bias) = convolution.folded(norm, parameters, self.model.buffers())?;
-                    convolution.apply(&x, &weight, Some(&bias))?
+                    self.convolve(convolution, &x, &weight, Some(&bias))?
                 }
                 (
                     Operation::GroupNorm { groups, weight },
@@ -76,13 +80,26 @@ impl<'a> Run<'a> {
         weight.requires_grad() && mode == Mode::Eval && !statistics && precise(x) && positions >= weights
     }
 
+    fn convolve(
+        &self,
+        convolution: &Convolution,
+        x: &Tensor,
+        weight: &Tensor,
+        bias: Option<&Tensor>,
+    ) -> Result<Tensor> {
+        match self.mixed {
+            true => convolution.of_libtorch(x, weight, bias),
+            false => convolution.apply(x, weight, bias),
+        }
+    }
+
     fn one(&mut self, operation: &Operation, x: Tensor) -> Result<Tensor> {
         let parameters = self.model.parameters();
         let (weight_of, bias_of) = (|at: usize| &parameters[at], |at: usize| Some(&parameters[at + 1]));
         Ok(match operation {
             Operation::Convolution(convolution) => {
                 let bias = convolution.bias.map(|bias| &parameters[bias]);
-                convolution.apply(&x, weight_of(convolution.weight), bias)?
+                self.convolve(convolution, &x, weight_of(convolution.weight), bias)?
             }
             Operation::BatchNorm(norm) => self.batch_norm(norm, &x)?,
             Operation::GroupNorm { groups, weight } => {
@@ -151,7 +168,9 @@ impl<'a> Run<'a> {
         let (parameters, buffers) = (self.model.parameters(), self.model.buffers());
         let (running_mean, running_variance) = (&buffers[*mean], &buffers[*mean + 1]);
         if self.pass.statistics {
-            let (mean, variance) = guard_kernels::batch_statistics(x)?;
+            // A mean in half precision would be too coarse.
+            let exact = if self.mixed { x.to_kind(Kind::Float) } else { x.shallow_clone() };
+            let (mean, variance) = guard_kernels::batch_statistics(&exact)?;
             self.statistics.push(Statistics {
                 layer: name.clone(),
                 mean,

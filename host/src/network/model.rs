@@ -1,11 +1,12 @@
 //! A program with tensors: what is trained, attacked and lent to plugins.
 
 use super::{
-    architecture::NetworkSpec, forward::Run, operation::Operation, program::Program, whitening::WhiteningMap,
+    architecture::NetworkSpec, forward::Run, operation::Operation, precision::Precision, program::Program,
+    whitening::WhiteningMap,
 };
 use crate::random::Streams;
 use guard_sdk::{
-    Device, Error, Kind, Mode, NetworkInfo, Output, Pass, Result, Space, Tensor,
+    Device, Error, Kind, Mode, NetworkInfo, Output, Pass, Result, Space, Statistics, Tensor,
     autograd::no_grad,
     network::{NetworkBackend, Tensors, channel_values},
 };
@@ -25,6 +26,8 @@ pub struct Model {
     channels_last: bool,
     /// What eval passes run on instead: see [`Model::for_inference`].
     prepared: Option<Box<Model>>,
+    /// What its passes compute with.
+    precision: Precision,
     /// Whether a train-mode pass through [`NetworkBackend`] updates the running statistics: only on networks that a
     /// plugin owns.
     commits: bool,
@@ -69,6 +72,7 @@ impl Model {
             whitening,
             channels_last,
             prepared: None,
+            precision: spec.precision,
             commits: false,
         };
         model.check()?;
@@ -171,6 +175,12 @@ impl Model {
         Self { parameters: self.parameters.iter().map(Tensor::detach).collect(), ..self.share() }
     }
 
+    /// The same network computing in its tensors' own dtype, whatever [`NetworkSpec::precision`] says: for measurements.
+    pub fn exact(self) -> Self {
+        let prepared = self.prepared.map(|prepared| Box::new(prepared.exact()));
+        Self { precision: Precision::Fp32, prepared, ..self }
+    }
+
     /// The same network for a plugin to own.
     pub fn committing(self) -> Self {
         Self { commits: true, ..self }
@@ -194,6 +204,7 @@ impl Model {
             whitening: self.whitening.as_ref().map(WhiteningMap::share),
             channels_last: self.channels_last,
             prepared: self.prepared.as_ref().map(|prepared| Box::new(prepared.share())),
+            precision: self.precision,
             commits: self.commits,
         }
     }
@@ -238,7 +249,26 @@ impl Model {
             None => input,
         };
         let input = if self.channels_last { channels_last(&input) } else { input };
-        Run::new(self, pass, commit).output(input)
+        let Some(_autocast) = self.precision.of_pass(&input)? else {
+            return Run::new(self, pass, commit).output(input);
+        };
+        // In half precision from the first layer on, to the last.
+        Ok(in_kind(Run::new(self, pass, commit).output(input.to_kind(Kind::BFloat16))?, kind))
+    }
+}
+
+/// The same with all that depends on the images in another dtype.
+fn in_kind(output: Output, kind: Kind) -> Output {
+    let statistics = |statistics: Statistics| Statistics {
+        mean: statistics.mean.to_kind(kind),
+        variance: statistics.variance.to_kind(kind),
+        ..statistics
+    };
+    Output {
+        logits: output.logits.to_kind(kind),
+        embedding: output.embedding.map(|embedding| embedding.to_kind(kind)),
+        statistics: output.statistics.into_iter().map(statistics).collect(),
+        features: output.features.into_iter().map(|(name, value)| (name, value.to_kind(kind))).collect(),
     }
 }
 

@@ -12,6 +12,7 @@ fn spec(network: Value, input: [i64; 3], classes: i64) -> NetworkSpec {
         mean: vec![0.5; channels],
         std: vec![0.25; channels],
         whitening: None,
+        precision: Default::default(),
     }
 }
 

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     data::DataInfo,
     engine::PROBE_ATTACKS,
-    network::{Architecture, NetworkSpec, Whitening},
+    network::{Architecture, NetworkSpec, Precision, Whitening},
     plugin::{Context, Plugins, Silent},
     random::Streams,
     recipe::{
@@ -109,6 +109,7 @@ impl Checker<'_> {
             mean: self.data.mean.clone(),
             std: self.data.std.clone(),
             whitening: self.variant.recipe.data.zca.as_ref().map(|zca| Whitening::with_epsilon(zca.epsilon)),
+            precision: self.variant.recipe.precision,
         };
         match spec.program() {
             Ok(_) => Some(spec),
@@ -133,7 +134,7 @@ impl Checker<'_> {
             let from_data = own.is_none();
             let (mean, std) = own.unwrap_or((spec.mean.clone(), spec.std.clone()));
             // Their files say whether they whiten.
-            let spec = NetworkSpec { mean, std, whitening: None, ..spec };
+            let spec = NetworkSpec { mean, std, whitening: None, precision: Precision::Fp32, ..spec };
             if let Err(error) = spec.program() {
                 self.refuse(&at, error);
                 continue;

@@ -22,6 +22,7 @@ use self::{
 };
 use crate::{
     data::{DataInfo, Dataset, Prepared},
+    device::Place,
     network::NetworkSpec,
     plugin::Plugins,
     recipe::{FirstImages, Loaded, Optimizer, Problems, Recipe, Schedule},
@@ -41,6 +42,12 @@ pub struct Plan {
     pub threads: i32,
     /// The instruction set that libtorch's kernels were chosen for. Equal bits need the same.
     pub cpu_capability: String,
+    /// The GPU that computes, by its name; nothing if none does. Equal bits need the same.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<String>,
+    /// Whether operations that cannot promise equal bits are errors; on CPUs all promise them.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub deterministic: bool,
     /// The data set. Without its files, classes may be numbers, and mean and std empty.
     pub data: DataInfo,
     /// What runs side by side.
@@ -206,9 +213,17 @@ impl Plan {
                 plugins: plugins.loaded().iter().map(|loaded| PluginLock::of(loaded)).collect(),
                 threads: tch::get_num_threads(),
                 cpu_capability: cpu_capability(),
+                gpu: None,
+                deterministic: false,
             }),
             _ => Err(Problems::new(problems)),
         }
+    }
+
+    /// The same where `place` computes.
+    pub fn computed_at(self, place: &Place) -> Self {
+        let gpu = place.device.is_cuda().then(|| place.name.clone());
+        Self { gpu, deterministic: place.deterministic, ..self }
     }
 
     /// Takes over what became known when the data was read: names of the classes, mean, standard deviation and whitening.

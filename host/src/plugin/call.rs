@@ -19,6 +19,16 @@ use tracing::info_span;
 pub trait Recorder {
     /// A scalar tensor under a name; read later, so that the device is not waited for.
     fn metric(&self, name: &str, value: &Tensor);
+    /// A scalar tensor on a GPU that must be finite. Read later, as a metric is; `otherwise` makes the error of what it is then.
+    ///
+    /// # Errors
+    /// At once, where nothing comes later.
+    fn watch(&self, value: &Tensor, otherwise: Box<dyn Fn(f64) -> Error>) -> Result<()> {
+        match value.f_double_value(&[])? {
+            value if value.is_finite() => Ok(()),
+            value => Err(otherwise(value)),
+        }
+    }
     /// A line for the log.
     fn log(&self, level: Level, message: &str);
     /// How much of a long call is done.
@@ -184,12 +194,15 @@ fn guarded<R>(
     let before = Before::of(lent, context.plugins.checks())?;
     let result = {
         let seed = context.random.seed(label, context.iteration).wrapping_add(salt);
-        let _random = RandomState::seeded(seed)?;
+        let devices = || [Device::Cpu].into_iter().chain(context.device.is_cuda().then_some(context.device));
+        let _random: Vec<_> =
+            devices().map(|device| RandomState::seeded(device, seed)).collect::<Result<_>>()?;
         let _thread = ThreadState::save()?;
         let recording = records_graphs();
         let result = body(&step);
         if context.plugins.checks() {
-            note_traces(who, context.plugins, seed, recording)?;
+            note_leaked_grad_mode(who, context.plugins, recording);
+            devices().try_for_each(|device| note_draws(who, context.plugins, seed, device))?;
         }
         result
     };
@@ -206,16 +219,20 @@ fn records_graphs() -> bool {
     (Tensor::from(1.0).set_requires_grad(true) * 1.0).requires_grad()
 }
 
-/// Notes what is put back without a word: the recording of graphs, the place in libtorch's stream of random numbers.
-fn note_traces(who: &str, plugins: &Plugins, seed: u64, recording: bool) -> Result<()> {
+/// Notes what is put back without a word: the recording of graphs.
+fn note_leaked_grad_mode(who: &str, plugins: &Plugins, recording: bool) {
     if records_graphs() != recording {
         let left = if recording { "off" } else { "on" };
         plugins.note(format!("{who} left the recording of graphs switched {left}"));
     }
-    let next = || Tensor::f_rand([1], (Kind::Double, Device::Cpu));
+}
+
+/// Likewise the place in libtorch's stream of random numbers.
+fn note_draws(who: &str, plugins: &Plugins, seed: u64, device: Device) -> Result<()> {
+    let next = || Tensor::f_rand([1], (Kind::Double, device));
     let found = next()?;
     let expected = {
-        let _random = RandomState::seeded(seed)?;
+        let _random = RandomState::seeded(device, seed)?;
         next()?
     };
     if !equal(&found, &expected)? {

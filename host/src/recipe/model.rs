@@ -18,7 +18,10 @@ pub use super::optimizer::{
 };
 pub use super::presets::Preset;
 pub use super::students::Students;
-pub use crate::{data::OnError, network::Architecture};
+pub use crate::{
+    data::OnError,
+    network::{Architecture, Precision},
+};
 pub use guard_sdk::Norm;
 
 /// What a run shall do: networks are trained on real data, a small data set is distilled with their help, students
@@ -41,6 +44,10 @@ pub struct Recipe {
     /// The network of teachers and, unless they have their own, of students.
     #[serde(default)]
     pub network: Architecture,
+    /// The numbers that networks compute with, teachers and students alike; `tf32` and `bf16` are for GPUs that have them.
+    /// Evaluations are in float32 whatever it is.
+    #[serde(default, skip_serializing_if = "Precision::is_full")]
+    pub precision: Precision,
     /// How any network is trained on real data.
     #[serde(default)]
     pub training: Training,

@@ -321,6 +321,7 @@ student = { mixup = 0, augment = [] }
                     mean: data.mean.clone(),
                     std: data.std.clone(),
                     whitening: None,
+                    precision: Default::default(),
                 };
                 let (students, surrogates, budgets) = Default::default();
                 let (trains_teacher, distillation) = (true, None);
@@ -360,7 +361,9 @@ student = { mixup = 0, augment = [] }
             variants: results.collect(),
         };
         let (name, cpu_capability, plugins) = Default::default();
-        let plan = Plan { name, seed: 0, threads: 1, cpu_capability, data, variants, plugins };
+        let (gpu, deterministic) = (None, false);
+        let plan =
+            Plan { name, seed: 0, threads: 1, cpu_capability, gpu, deterministic, data, variants, plugins };
         legacy(&plan, &results).rankings
     }
 

@@ -7,10 +7,12 @@ use super::{
     talk::Event,
 };
 use crate::plugin::Recorder;
-use guard_sdk::{Device, Error, Level, Result, State, Tensor};
+use guard_device::Fetch;
+use guard_sdk::{Error, Level, Result, State, Tensor};
 use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     time::{Duration, Instant},
 };
 use tracing::{info_span, span::EnteredSpan};
@@ -51,6 +53,20 @@ pub trait Observer {
 /// A line this often where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(5);
 
+/// A number that must be finite.
+struct Watched {
+    value: Tensor,
+    otherwise: Box<dyn Fn(f64) -> Error>,
+}
+
+/// Numbers of an iteration that were asked for.
+struct Coming {
+    iteration: u64,
+    names: Vec<String>,
+    watched: Vec<Watched>,
+    fetch: Fetch,
+}
+
 /// Values of a stage are read and written every so many iterations, so that a step does not wait for the device.
 const RECORD_EVERY: u64 = 10;
 
@@ -77,8 +93,12 @@ pub struct StageLog<'a> {
     /// Iteration and number of iterations.
     position: Cell<(u64, u64)>,
     pending: RefCell<Vec<(String, Tensor)>>,
+    /// What must be finite, of the present iteration.
+    watched: RefCell<Vec<Watched>>,
+    /// What was asked for of earlier iterations, in order.
+    coming: RefCell<VecDeque<Coming>>,
     figure: RefCell<String>,
-    /// The first failure to write; reported when the stage ends.
+    /// The first failure to write, or of a number that must be finite; reported at the next checkpoint, or when the stage ends.
     failure: RefCell<Option<Error>>,
     checkpoints: Option<Checkpoints>,
     resumed: RefCell<Option<Checkpoint>>,
@@ -107,6 +127,8 @@ impl<'a> StageLog<'a> {
             shown: Cell::new(Instant::now()),
             position: Cell::new((0, 0)),
             pending: RefCell::default(),
+            watched: RefCell::default(),
+            coming: RefCell::default(),
             figure: RefCell::default(),
             failure: RefCell::default(),
             checkpoints: None,
@@ -146,15 +168,47 @@ impl<'a> StageLog<'a> {
         iteration.is_multiple_of(RECORD_EVERY) || iteration + 1 == iterations
     }
 
-    /// Reads and writes what was recorded since the last iteration began.
-    fn flush(&self) {
-        let pending = self.pending.take();
-        if pending.is_empty() {
-            return;
+    /// Asks for what was recorded since the last iteration began, and takes what has come; of a GPU's numbers all but those of
+    /// the iteration that it is perhaps still at work on, unless `all` are to be waited for.
+    fn flush(&self, all: bool) {
+        if let Err(error) = self.ask().and_then(|()| self.take_what_came(all)) {
+            self.failure.borrow_mut().get_or_insert(error);
         }
+    }
+
+    fn ask(&self) -> Result<()> {
+        let (metrics, watched) = (self.pending.take(), self.watched.take());
+        if metrics.is_empty() && watched.is_empty() {
+            return Ok(());
+        }
+        let watched_values = watched.iter().map(|watched| &watched.value);
+        let scalars: Vec<&Tensor> = metrics.iter().map(|(_, value)| value).chain(watched_values).collect();
+        let fetch = Fetch::begin(&scalars)?;
+        let iteration = self.position.get().0;
+        let names = metrics.into_iter().map(|(name, _)| name).collect();
+        self.coming.borrow_mut().push_back(Coming { iteration, names, watched, fetch });
+        Ok(())
+    }
+
+    fn take_what_came(&self, all: bool) -> Result<()> {
+        loop {
+            let mut coming = self.coming.borrow_mut();
+            let Some(first) = coming.front() else { return Ok(()) };
+            if first.fetch.waits() && coming.len() == 1 && !all {
+                return Ok(());
+            }
+            let Some(first) = coming.pop_front() else { return Ok(()) };
+            drop(coming);
+            self.take(first)?;
+        }
+    }
+
+    /// Writes an iteration's numbers; an error if one is not finite that must be.
+    fn take(&self, Coming { iteration, names, watched, fetch }: Coming) -> Result<()> {
+        let values = fetch.wait()?;
+        let (metrics_found, watched_found) = values.split_at(names.len());
         let mut metrics = serde_json::Map::new();
-        for (name, value) in &pending {
-            let value = value.to_device(Device::Cpu).f_double_value(&[]).unwrap_or(f64::NAN);
+        for (name, value) in names.iter().zip(metrics_found) {
             let figure =
                 name.strip_prefix("loss/").filter(|term| !term.contains('/') && *term != "cross-entropy");
             if figure.is_some() {
@@ -162,12 +216,19 @@ impl<'a> StageLog<'a> {
             }
             metrics.insert(name.clone(), serde_json::json!(value));
         }
-        self.write(metrics);
+        if !metrics.is_empty() {
+            self.write_at(iteration, metrics);
+        }
+        let wrong = watched.iter().zip(watched_found).find(|(_, value)| !value.is_finite());
+        wrong.map_or(Ok(()), |(watched, value)| Err((watched.otherwise)(*value)))
     }
 
     /// Writes numbers at the present iteration.
     pub fn write(&self, metrics: serde_json::Map<String, serde_json::Value>) {
-        let (iteration, _) = self.position.get();
+        self.write_at(self.position.get().0, metrics);
+    }
+
+    fn write_at(&self, iteration: u64, metrics: serde_json::Map<String, serde_json::Value>) {
         let line = Line { variant: self.variant.into(), stage: self.stage.into(), iteration, metrics };
         if let Err(error) = self.journal.write(&line) {
             self.failure.borrow_mut().get_or_insert(error);
@@ -192,23 +253,24 @@ impl<'a> StageLog<'a> {
     /// # Errors
     /// If the metrics could not be written.
     pub fn finish(&self, outcome: &str) -> Result<()> {
-        self.flush();
+        self.flush(true);
         drop(self.step.take());
         let seconds = self.begun.elapsed().as_secs_f64();
         self.bar.finish_and_clear();
         self.journal.display.say(&Event { seconds: Some(seconds), ..self.event("finished", outcome) });
-        self.failed_to_write()?;
+        self.failed()?;
         self.journal.sync()
     }
 
-    fn failed_to_write(&self) -> Result<()> {
+    /// The first failure to write, or number that is not finite.
+    fn failed(&self) -> Result<()> {
         self.failure.take().map_or(Ok(()), Err)
     }
 }
 
 impl Observer for StageLog<'_> {
     fn iteration(&self, iteration: u64, iterations: u64) {
-        self.flush();
+        self.flush(false);
         // The one before ends before the next begins.
         drop(self.step.take());
         *self.step.borrow_mut() = Some(info_span!("step", iteration).entered());
@@ -225,10 +287,12 @@ impl Observer for StageLog<'_> {
 
     fn checkpoint(&self, iteration: u64, state: &mut dyn FnMut() -> Result<State>) -> Result<()> {
         self.finishes_steps.set(!self.stops_within_steps.get());
-        // The lines of the iterations before are part of what is kept.
-        self.failed_to_write()?;
+        self.failed()?;
         let stop = self.stop_if_asked();
         if let Some(checkpoints) = self.checkpoints.as_ref().filter(|each| stop.is_err() || each.due()) {
+            // The lines of the iterations before are part of what is kept, and what is not finite is not.
+            self.flush(true);
+            self.failed()?;
             self.journal.sync()?;
             checkpoints.write(&Checkpoint { iteration, state: state()? })?;
         }
@@ -257,6 +321,11 @@ impl Recorder for StageLog<'_> {
         if self.records() || name.starts_with("validation/") {
             self.pending.borrow_mut().push((name.to_string(), value.detach()));
         }
+    }
+
+    fn watch(&self, value: &Tensor, otherwise: Box<dyn Fn(f64) -> Error>) -> Result<()> {
+        self.watched.borrow_mut().push(Watched { value: value.detach(), otherwise });
+        Ok(())
     }
 
     fn log(&self, level: Level, message: &str) {

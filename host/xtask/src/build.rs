@@ -52,6 +52,23 @@ pub fn build(workspace: &Workspace) -> Result<Built> {
     Ok(Built { host: file(HOST)?, plugins: plugins.iter().map(|name| file(name)).collect::<Result<_>>()? })
 }
 
+/// Builds one program of the workspace, which `arguments` choose, and tells where it is. libtorch must be ready.
+pub fn executable(workspace: &Workspace, arguments: &[&str], name: &str) -> Result<PathBuf> {
+    let mut cargo = workspace.cargo()?;
+    cargo.args(["build", "--release", "--message-format=json-render-diagnostics"]).args(arguments);
+    let output = cargo.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    if !output.status.success() {
+        bail!("`cargo build` failed");
+    }
+    let messages = String::from_utf8_lossy(&output.stdout);
+    let program = messages.lines().find_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let file = message["executable"].as_str().filter(|_| message["target"]["name"] == name)?;
+        Some(PathBuf::from(file))
+    });
+    program.with_context(|| format!("`cargo build` made no program `{name}`"))
+}
+
 /// The packages in the folder of plugins; each has the name of its folder.
 fn plugins(folder: &Path) -> Result<Vec<String>> {
     let read = || -> std::io::Result<Vec<String>> {

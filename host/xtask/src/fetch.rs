@@ -1,8 +1,8 @@
 //! Fetches libtorch as the Python package torch, with `uv` or pip, whichever is there.
 //!
 //! There is no build without CUDA among the packages, but its CPU half needs only two small
-//! libraries of NVIDIA. The layout of Python's site-packages is kept: libtorch finds the two by a
-//! path relative to itself. Platform and Python version are fixed, so those of the machine do not
+//! libraries of NVIDIA; the others, for GPUs, are fetched when they are asked for. The layout of
+//! Python's site-packages is kept: libtorch finds them by a path relative to itself. Platform and Python version are fixed, so those of the machine do not
 //! matter.
 
 use std::fs;
@@ -18,18 +18,89 @@ use crate::error::{advise, say};
 use crate::platform;
 use crate::torch;
 
-/// What is fetched. A change of this list makes earlier fetches stale.
-pub const PACKAGES: [&str; 3] =
-    ["torch==2.11.0", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
+/// Packages that are fetched together.
+pub struct Packages {
+    /// What they are, in a sentence.
+    pub what: &'static str,
+    /// With their versions. A change of this list makes earlier fetches stale.
+    pub names: &'static [&'static str],
+    /// The file in the site folder that names what was fetched into it.
+    pub stamp: &'static str,
+    download: &'static str,
+    on_disk: &'static str,
+    /// Of what they bring, the libraries that libtorch is linked with, relative to the site folder.
+    pub libraries: &'static [&'static str],
+}
 
-/// The libraries of the two small packages, relative to the site folder.
-const RUNTIME: [&str; 2] = ["nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13"];
+/// libtorch, and what its CPU half needs.
+pub const LIBTORCH: Packages = Packages {
+    what: "libtorch 2.11.0",
+    names: &["torch==2.11.0", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"],
+    stamp: "guard-fetched",
+    download: "545 MB",
+    on_disk: "1.2 GB",
+    libraries: &["nvidia/cu13/lib/libcudart.so.13", "nvidia/cu13/lib/libcupti.so.13"],
+};
+
+/// What its CUDA half needs: the requirements that torch 2.11.0 states for Linux, but for those of its Python side.
+pub const CUDA: Packages = Packages {
+    what: "NVIDIA's libraries for libtorch 2.11.0",
+    names: &[
+        "nvidia-cublas==13.1.0.3",
+        "nvidia-cuda-nvrtc==13.0.88",
+        "nvidia-cudnn-cu13==9.19.0.56",
+        "nvidia-cufft==12.0.0.61",
+        "nvidia-cufile==1.15.1.6",
+        "nvidia-curand==10.4.0.35",
+        "nvidia-cusolver==12.0.4.66",
+        "nvidia-cusparse==12.6.3.3",
+        "nvidia-cusparselt-cu13==0.8.0",
+        "nvidia-nccl-cu13==2.28.9",
+        "nvidia-nvjitlink==13.0.88",
+        "nvidia-nvshmem-cu13==3.4.5",
+        "nvidia-nvtx==13.0.85",
+        // Headers, for `cargo xtask graphs`.
+        "nvidia-cuda-crt==13.0.88",
+    ],
+    stamp: "guard-fetched-cuda",
+    download: "2.0 GB",
+    on_disk: "3.0 GB",
+    libraries: &[
+        "nvidia/cu13/lib/libcublas.so.13",
+        "nvidia/cu13/lib/libcublasLt.so.13",
+        "nvidia/cu13/lib/libcufft.so.12",
+        "nvidia/cu13/lib/libcufile.so.0",
+        "nvidia/cu13/lib/libcurand.so.10",
+        "nvidia/cu13/lib/libcusolver.so.12",
+        "nvidia/cu13/lib/libcusparse.so.12",
+        "nvidia/cu13/lib/libnvJitLink.so.13",
+        "nvidia/cu13/lib/libnvrtc.so.13",
+        "nvidia/cudnn/lib/libcudnn.so.9",
+        "nvidia/cusparselt/lib/libcusparseLt.so.0",
+        "nvidia/nccl/lib/libnccl.so.2",
+        "nvidia/nvshmem/lib/libnvshmem_host.so.3",
+    ],
+};
+
+impl Packages {
+    /// Makes sure that a site folder holds all that they bring.
+    pub fn check(&self, site: &Path) -> Result<()> {
+        for library in self.libraries {
+            if !site.join(library).is_file() {
+                bail!("`{}` has no `{library}`", site.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// What the stamp holds.
+    pub fn stamp_text(&self) -> String {
+        self.names.join("\n") + "\n"
+    }
+}
 
 /// pip takes a wheel's platform literally: no name stands for the earlier ones.
 const PLATFORMS: std::ops::RangeInclusive<u8> = 17..=28;
-
-const DOWNLOAD: &str = "545 MB";
-const ON_DISK: &str = "1.2 GB";
 
 /// A program that installs Python packages.
 enum Tool {
@@ -47,7 +118,7 @@ impl Tool {
     }
 
     /// The call that installs the packages into `site`.
-    fn command(&self, site: &Path) -> Command {
+    fn command(&self, packages: &Packages, site: &Path) -> Command {
         let mut command = match self {
             Tool::Uv(program) => {
                 let mut uv = Command::new(program);
@@ -70,17 +141,18 @@ impl Tool {
             }
         };
         command.args(["--no-deps", "--only-binary", ":all:", "--python-version", "3.12"]);
-        command.arg("--target").arg(site).args(PACKAGES);
+        command.arg("--target").arg(site).args(packages.names);
         command
     }
 }
 
-/// Fetches libtorch into `scratch/site`. `scratch` is the caller's to remove.
+/// Fetches packages into `scratch/site`. `scratch` is the caller's to remove.
 ///
 /// The tool gets the lock as its input: should xtask be killed, the tool runs on and holds it, and
 /// the next xtask waits for it instead of working in the same folder.
-pub fn fetch(scratch: &Path, lock: &File) -> Result<()> {
+pub fn fetch(packages: &Packages, scratch: &Path, lock: &File) -> Result<()> {
     platform::can_fetch()?;
+    let Packages { what, download, on_disk, .. } = packages;
     let tools = tools()?;
     let site = scratch.join("site");
     // Beside the target, what is unpacked needs no second disk and is removed with it.
@@ -90,21 +162,17 @@ pub fn fetch(scratch: &Path, lock: &File) -> Result<()> {
         for folder in [&site, &temporary] {
             renew(folder).with_context(|| format!("cannot create `{}`", folder.display()))?;
         }
-        say(format!(
-            "fetching libtorch {} with {} ({DOWNLOAD} to download, {ON_DISK} on disk)",
-            torch::VERSION,
-            tool.name()
-        ));
+        say(format!("fetching {what} with {} ({download} to download, {on_disk} on disk)", tool.name()));
         let start = Instant::now();
         let status = tool
-            .command(&site)
+            .command(packages, &site)
             .env("TMPDIR", &temporary)
             .stdin(lock.try_clone().context("cannot share the lock")?)
             .stdout(Stdio::from(io::stderr()))
             .status()
             .with_context(|| format!("cannot start {}", tool.name()))?;
         if status.success() {
-            check(&site).with_context(|| format!("what {} fetched is of no use", tool.name()))?;
+            packages.check(&site).with_context(|| format!("what {} fetched is of no use", tool.name()))?;
             say(format!("fetched in {} s", start.elapsed().as_secs()));
             return Ok(());
         }
@@ -112,25 +180,14 @@ pub fn fetch(scratch: &Path, lock: &File) -> Result<()> {
         failures.push(tool.name());
     }
     Err(advise(
-        format!("libtorch could not be fetched with {}", failures.join(" or ")),
+        format!("{what} could not be fetched with {}", failures.join(" or ")),
         format!(
             "the messages above tell why; a fetch needs the package index, a Python interpreter \
-             (with pip 21 or later, if there is no uv), and up to twice {ON_DISK} of free disk \
+             (with pip 21 or later, if there is no uv), and up to twice {on_disk} of free disk \
              space in `{}`",
             scratch.parent().unwrap_or(scratch).display()
         ),
     ))
-}
-
-/// Makes sure that a site folder holds all that was fetched.
-pub fn check(site: &Path) -> Result<()> {
-    torch::check(&site.join("torch"))?;
-    for library in RUNTIME {
-        if !site.join(library).is_file() {
-            bail!("`{}` has no `{library}`", site.display());
-        }
-    }
-    Ok(())
 }
 
 /// The tools of this machine, best first.
@@ -182,7 +239,7 @@ mod tests {
     use super::*;
 
     fn arguments(tool: &Tool) -> Vec<String> {
-        tool.command(Path::new("site"))
+        tool.command(&LIBTORCH, Path::new("site"))
             .get_args()
             .map(|argument| argument.to_string_lossy().into_owned())
             .collect()
@@ -190,7 +247,7 @@ mod tests {
 
     #[test]
     fn the_package_of_torch_is_the_version_that_is_checked_for() {
-        assert_eq!(PACKAGES[0], format!("torch=={}", torch::VERSION));
+        assert_eq!(LIBTORCH.names[0], format!("torch=={}", torch::VERSION));
     }
 
     #[test]

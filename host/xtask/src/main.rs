@@ -11,6 +11,7 @@ compile_error!("this workspace builds on Linux only: libtorch is linked through 
 
 mod bench;
 mod build;
+mod bundle;
 mod elf;
 mod error;
 mod fetch;
@@ -50,6 +51,9 @@ enum Command {
         /// Fetch and link anew, even when all is well
         #[arg(long)]
         force: bool,
+        /// Fetch what GPUs need, too: NVIDIA's libraries
+        #[arg(long)]
+        cuda: bool,
     },
     /// Build the host and the plugins, then start the host
     Run {
@@ -65,6 +69,8 @@ enum Command {
     },
     /// Measure our steps beside the peer's
     Bench(bench::BenchArguments),
+    /// Pack what `tests/cuda.sh` takes to a machine that has a GPU and Python's torch, but no Rust
+    Bundle(bundle::BundleArguments),
     /// Hold what the host writes and reads against the packages of others, fetched with pip
     Interop,
     /// Kill runs of every kind wherever they write, and see that they go on as if nothing had happened
@@ -83,10 +89,14 @@ enum Command {
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     let done = Workspace::find().and_then(|workspace| match command {
-        Command::Setup { force } => setup::setup(&workspace, force).map(|_| ExitCode::SUCCESS),
+        Command::Setup { force, cuda: false } => setup::setup(&workspace, force).map(|_| ExitCode::SUCCESS),
+        Command::Setup { force, cuda: true } => {
+            setup::with_cuda(&workspace, force).map(|_| ExitCode::SUCCESS)
+        }
         Command::Run { args } => run::run(&workspace, &args),
         Command::Test { args } => test::test(&workspace, &args),
         Command::Bench(arguments) => bench::bench(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
+        Command::Bundle(arguments) => bundle::bundle(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
         Command::Interop => interop::interop(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Soak(arguments) => soak::soak(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
         Command::Install { prefix, libtorch } => {

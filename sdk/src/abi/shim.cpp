@@ -7,12 +7,12 @@
 #include <malloc.h>
 #endif
 #include <ATen/ATen.h>
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/ThreadLocalState.h>
 #include <ATen/Version.h>
 #include <c10/core/UndefinedTensorImpl.h>
+#include <c10/core/impl/VirtualGuardImpl.h>
 #include <torch/csrc/autograd/autograd.h>
 
 #include <cstdint>
@@ -90,29 +90,60 @@ void guard_shim_thread_state_restore(void *state) noexcept {
   delete saved;
 }
 
-// The CPU generator's state as a byte tensor.
-char *guard_shim_random_save(at::Tensor **state) noexcept {
+// libtorch's own generator of a device, the CPU where `gpu` is negative.
+static at::Generator generator_of(int32_t gpu) {
+  const auto device = gpu < 0 ? at::Device(at::kCPU) : at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
+  return at::globalContext().defaultGenerator(device);
+}
+
+// The generator's state as a byte tensor.
+char *guard_shim_random_save(int32_t gpu, at::Tensor **state) noexcept {
   return guarded([&] {
-    auto generator = at::detail::getDefaultCPUGenerator();
+    auto generator = generator_of(gpu);
     std::lock_guard<std::mutex> lock(generator.mutex());
     *state = new at::Tensor(generator.get_state());
   });
 }
 
-char *guard_shim_random_restore(at::Tensor *state) noexcept {
+char *guard_shim_random_restore(int32_t gpu, at::Tensor *state) noexcept {
   return guarded([&] {
-    auto generator = at::detail::getDefaultCPUGenerator();
+    auto generator = generator_of(gpu);
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_state(*state);
   });
 }
 
-char *guard_shim_random_seed(uint64_t seed) noexcept {
+char *guard_shim_random_seed(int32_t gpu, uint64_t seed) noexcept {
   return guarded([&] {
-    auto generator = at::detail::getDefaultCPUGenerator();
+    auto generator = generator_of(gpu);
     std::lock_guard<std::mutex> lock(generator.mutex());
     generator.set_current_seed(seed);
   });
+}
+
+// The GPU of this thread and the stream on it; -1 and 0 where CUDA is not open.
+void guard_shim_gpu(int32_t *gpu, int64_t *stream) noexcept {
+  *gpu = -1;
+  *stream = 0;
+  try {
+    if (!c10::impl::hasDeviceGuardImpl(at::kCUDA)) return;
+    const c10::impl::VirtualGuardImpl guard(at::kCUDA);
+    const auto device = guard.getDevice();
+    *gpu = device.index();
+    *stream = guard.getStream(device).id();
+  } catch (...) {
+  }
+}
+
+void guard_shim_set_gpu(int32_t gpu, int64_t stream) noexcept {
+  try {
+    if (gpu < 0) return;
+    const c10::impl::VirtualGuardImpl guard(at::kCUDA);
+    const auto device = at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
+    guard.setDevice(device);
+    guard.exchangeStream(c10::Stream(c10::Stream::UNSAFE, device, stream));
+  } catch (...) {
+  }
 }
 
 // State of libtorch that belongs to the process.

@@ -6,7 +6,7 @@ use std::{
     ffi::{CStr, c_char},
     ptr,
 };
-use tch::Tensor;
+use tch::{Device, Tensor};
 use torch_sys::C_tensor;
 
 unsafe extern "C" {
@@ -27,9 +27,11 @@ unsafe extern "C" {
     fn guard_shim_version(tensor: *const C_tensor, version: *mut i64) -> *mut c_char;
     fn guard_shim_thread_state_save(state: *mut *mut ()) -> *mut c_char;
     fn guard_shim_thread_state_restore(state: *mut ());
-    fn guard_shim_random_save(state: *mut *mut C_tensor) -> *mut c_char;
-    fn guard_shim_random_restore(state: *const C_tensor) -> *mut c_char;
-    fn guard_shim_random_seed(seed: u64) -> *mut c_char;
+    fn guard_shim_random_save(gpu: i32, state: *mut *mut C_tensor) -> *mut c_char;
+    fn guard_shim_random_restore(gpu: i32, state: *const C_tensor) -> *mut c_char;
+    fn guard_shim_random_seed(gpu: i32, seed: u64) -> *mut c_char;
+    fn guard_shim_gpu(gpu: *mut i32, stream: *mut i64);
+    fn guard_shim_set_gpu(gpu: i32, stream: i64);
     fn guard_shim_default_dtype() -> i32;
     fn guard_shim_threads() -> i32;
     fn guard_shim_deterministic() -> bool;
@@ -168,23 +170,30 @@ impl Drop for ThreadState {
     }
 }
 
-/// The state of libtorch's CPU generator, put back when dropped.
-pub struct RandomState(Tensor);
+/// The state of a generator of libtorch's own, put back when dropped.
+pub struct RandomState {
+    gpu: i32,
+    state: Tensor,
+}
 
 impl RandomState {
-    /// Notes the present state and seeds the generator.
+    /// Notes the present state of `device`'s generator and seeds it.
     ///
     /// # Errors
     /// If libtorch refuses.
-    pub fn seeded(seed: u64) -> Result<Self> {
+    pub fn seeded(device: Device, seed: u64) -> Result<Self> {
+        let gpu = match device {
+            Device::Cuda(index) => i32::try_from(index).unwrap_or(i32::MAX),
+            _ => -1,
+        };
         let mut state = ptr::null_mut();
         // SAFETY: a local to write to; on success it is a new tensor for us to own.
         let saved = unsafe {
-            check(guard_shim_random_save(&mut state))?;
-            Self(Tensor::from_ptr(state))
+            check(guard_shim_random_save(gpu, &mut state))?;
+            Self { gpu, state: Tensor::from_ptr(state) }
         };
-        // SAFETY: takes a number.
-        check(unsafe { guard_shim_random_seed(seed) })?;
+        // SAFETY: takes numbers.
+        check(unsafe { guard_shim_random_seed(gpu, seed) })?;
         Ok(saved)
     }
 }
@@ -192,7 +201,7 @@ impl RandomState {
 impl Drop for RandomState {
     fn drop(&mut self) {
         // SAFETY: a live tensor. The state is one that libtorch itself gave out, so it cannot be refused.
-        let _ = check(unsafe { guard_shim_random_restore(self.0.as_ptr()) });
+        let _ = check(unsafe { guard_shim_random_restore(self.gpu, self.state.as_ptr()) });
     }
 }
 
@@ -205,14 +214,20 @@ pub struct ProcessState {
     pub threads: i32,
     /// Whether deterministic algorithms are enforced.
     pub deterministic: bool,
+    /// The GPU that operations go to, and the stream on it; -1 and 0 without CUDA. They are the thread's, but no part of
+    /// [`ThreadState`].
+    pub gpu: (i32, i64),
 }
 
 impl ProcessState {
     /// The present state.
     pub fn now() -> Self {
-        // SAFETY: the three take nothing and cannot fail.
+        let (mut gpu, mut stream) = (-1, 0);
+        // SAFETY: takes two locals to write to; the others take nothing. None can fail.
         unsafe {
+            guard_shim_gpu(&mut gpu, &mut stream);
             Self {
+                gpu: (gpu, stream),
                 default_dtype: guard_shim_default_dtype(),
                 threads: guard_shim_threads(),
                 deterministic: guard_shim_deterministic(),
@@ -223,7 +238,10 @@ impl ProcessState {
     /// Makes this the present state.
     pub fn set(self) {
         // SAFETY: takes numbers; the values come from `now` or are checked by libtorch.
-        unsafe { guard_shim_set_process_state(self.default_dtype, self.threads, self.deterministic) }
+        unsafe {
+            guard_shim_set_process_state(self.default_dtype, self.threads, self.deterministic);
+            guard_shim_set_gpu(self.gpu.0, self.gpu.1);
+        }
     }
 
     /// What differs in `self` from `before`, in words.
@@ -232,6 +250,8 @@ impl ProcessState {
             (self.default_dtype != before.default_dtype, "the default dtype"),
             (self.threads != before.threads, "the number of threads"),
             (self.deterministic != before.deterministic, "the determinism flag"),
+            (self.gpu.0 != before.gpu.0, "the present GPU"),
+            (self.gpu.1 != before.gpu.1, "the present CUDA stream"),
         ]
         .into_iter()
         .filter_map(|(changed, what)| changed.then_some(what))

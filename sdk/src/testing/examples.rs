@@ -39,7 +39,7 @@ impl Examples {
 
     /// The images at `rows`, with the network.
     pub fn at(&self, rows: &[i64]) -> Self {
-        let index = Tensor::from_slice(rows);
+        let index = Tensor::from_slice(rows).to_device(self.images.device());
         Self {
             model: self.model.copy(self.model.parameters()[0].requires_grad()),
             images: self.images.index_select(0, &index),

@@ -138,7 +138,7 @@ impl ServicesBackend for FakeHost {
     fn progress(&self, _: f64) {}
 
     fn device(&self) -> Device {
-        Device::Cpu
+        super::device()
     }
 
     fn random(&self, draw: &Draw) -> Result<Tensor> {

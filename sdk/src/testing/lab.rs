@@ -1,13 +1,13 @@
 //! A lab for objectives, and the images that they are given.
 
-use super::{SmallNetwork, normal, number, uniform};
+use super::{SmallNetwork, device, normal, number, uniform};
 use crate::{
     Batch, Error, Initial, Needs, Network, OwnedNetwork, Pass, Result, Space, Synthetic,
     autograd::{Graph, grad},
     lab::{ExpertsInfo, LabBackend, LabInfo, RealBatch},
     objective::{Start, Together},
 };
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 /// Learning rate of the experts.
 const LEARNING_RATE: f64 = 0.2;
@@ -73,7 +73,8 @@ impl LabBackend for SmallLab {
         let images = chosen.iter().map(|(class, index)| self.image(*class, *index));
         Ok(RealBatch {
             images: Tensor::f_cat(&images.collect::<Result<Vec<_>>>()?, 0)?,
-            labels: Tensor::from_slice(&chosen.iter().map(|(class, _)| *class).collect::<Vec<_>>()),
+            labels: Tensor::from_slice(&chosen.iter().map(|(class, _)| *class).collect::<Vec<_>>())
+                .to_device(device()),
             ids: chosen.iter().map(|(class, index)| *class as u64 * REAL_IMAGES + index).collect(),
         })
     }
@@ -154,11 +155,11 @@ impl SyntheticSet {
                         Network::lend(&network).convert(&pixels, Space::Pixels, needs.space)
                     }
                 };
-                Initial { images, labels: Tensor::from_slice(&labels) }
+                Initial { images, labels: Tensor::from_slice(&labels).to_device(device()) }
             }
         };
         let images = initial.images.f_to_kind(lab.kind)?.detach().copy();
-        let scalar = |value: f64| Tensor::full([0i64; 0], value, (lab.kind, Device::Cpu));
+        let scalar = |value: f64| Tensor::full([0i64; 0], value, (lab.kind, device()));
         let soft_labels = match needs.learn_soft_labels {
             true => {
                 let hard = initial.labels.f_one_hot(lab.info.classes)?.f_to_kind(lab.kind)?;

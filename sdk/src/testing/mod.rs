@@ -32,8 +32,24 @@ pub use lab::{SmallLab, SyntheticSet};
 pub use network::SmallNetwork;
 
 use crate::{Result, abi::shim::RandomState};
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::{
+    hash::{DefaultHasher, Hash, Hasher},
+    sync::OnceLock,
+};
 use tch::{Device, Kind, Tensor};
+
+static DEVICE: OnceLock<Device> = OnceLock::new();
+
+/// Where the kit's tensors are: on the CPU unless [`compute_on`] said otherwise.
+pub fn device() -> Device {
+    *DEVICE.get_or_init(|| Device::Cpu)
+}
+
+/// Puts the kit's tensors on `device`. Holds for the whole process and counts once, before the first tensor is made; tells
+/// whether it did.
+pub fn compute_on(device: Device) -> bool {
+    *DEVICE.get_or_init(|| device) == device
+}
 
 /// A number that depends on all parts of `path`.
 fn number(path: impl Hash) -> u64 {
@@ -42,14 +58,14 @@ fn number(path: impl Hash) -> u64 {
     hasher.finish()
 }
 
-/// Standard normal numbers that depend on `seed` alone; libtorch's own generator is left as it was.
+/// Standard normal numbers that depend on `seed` alone, drawn on the CPU; libtorch's own generator is left as it was.
 fn normal(seed: u64, shape: &[i64]) -> Result<Tensor> {
-    let _random = RandomState::seeded(seed)?;
-    Ok(Tensor::f_randn(shape, (Kind::Double, Device::Cpu))?)
+    let _random = RandomState::seeded(Device::Cpu, seed)?;
+    Ok(Tensor::f_randn(shape, (Kind::Double, Device::Cpu))?.f_to_device(device())?)
 }
 
 /// Uniform numbers on [0,1) that depend on `seed` alone.
 fn uniform(seed: u64, shape: &[i64]) -> Result<Tensor> {
-    let _random = RandomState::seeded(seed)?;
-    Ok(Tensor::f_rand(shape, (Kind::Double, Device::Cpu))?)
+    let _random = RandomState::seeded(Device::Cpu, seed)?;
+    Ok(Tensor::f_rand(shape, (Kind::Double, Device::Cpu))?.f_to_device(device())?)
 }

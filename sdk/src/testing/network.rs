@@ -1,6 +1,6 @@
 //! A network with real layers, small and smooth.
 
-use super::{normal, number, uniform};
+use super::{device, normal, number, uniform};
 use crate::{
     Error, Mode, NetworkInfo, Output, OwnedNetwork, Pass, Result, Space, Statistics,
     autograd::no_grad,
@@ -73,7 +73,7 @@ impl SmallNetwork {
             weights("classifier.weight", &[Self::CLASSES, WIDTH], WIDTH, 6.0)?,
             weights("classifier.bias", &[Self::CLASSES], 1, 0.1)?,
         ];
-        let empty = || Tensor::zeros([WIDTH], (Kind::Double, tch::Device::Cpu));
+        let empty = || Tensor::zeros([WIDTH], (Kind::Double, device()));
         let network = Self {
             info: NetworkInfo {
                 architecture: "small".into(),

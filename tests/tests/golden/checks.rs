@@ -5,7 +5,7 @@ use crate::{
     network,
 };
 use guard_host::network::Model;
-use guard_sdk::{Batch, Error, Kind, Result, Space, Tensor};
+use guard_sdk::{Batch, Device, Error, Kind, Result, Space, Tensor};
 use serde_json::Value;
 use std::collections::{BTreeSet, HashMap};
 
@@ -226,7 +226,8 @@ impl<'a> Checks<'a> {
             self.failures.push(format!("`{key}`: found shape {found:?}, golden {recorded:?}"));
             return None;
         }
-        Some(found.detach().to_kind(Kind::Double) - recorded.to_kind(Kind::Double))
+        let exact = |tensor: &Tensor| tensor.detach().to_device(Device::Cpu).to_kind(Kind::Double);
+        Some(exact(found) - exact(recorded))
     }
 
     fn judge(&mut self, key: &str, deviation: f64, allowed: f64) {

@@ -6,11 +6,11 @@ use guard_host::{
     random::RandomSource,
 };
 use guard_sdk::{
-    Device, Error, NetworkInfo, Output, Pass, Result, Tensor,
+    Error, NetworkInfo, Output, Pass, Result, Tensor,
     network::{NetworkBackend, Tensors},
     services::Draw,
 };
-use guard_tests::Recording;
+use guard_tests::{Recording, device};
 use std::{any::Any, sync::Mutex};
 
 /// Loaded plugins, and what their methods are given.
@@ -38,7 +38,7 @@ impl Host {
             recorder: &self.recording,
             plugins: &self.plugins,
             networks: &NoNetworks,
-            device: Device::Cpu,
+            device: device(),
         }
     }
 }

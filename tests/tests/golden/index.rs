@@ -1,6 +1,7 @@
 //! The folder's `index.json` and the safetensors files that it names.
 
 use guard_sdk::{Error, Kind, Result, Space, Tensor, abi::shim::cpu_capability};
+use guard_tests::device;
 use serde::Deserialize;
 use serde_json::Value;
 use std::{
@@ -159,7 +160,8 @@ impl Golden {
     fn tensors(&self, file: &str) -> Result<HashMap<String, Tensor>> {
         let path = self.path(file);
         let tensors = Tensor::read_safetensors(&path);
-        Ok(tensors.map_err(|error| Error::from(error).context(path.display()))?.into_iter().collect())
+        let tensors = tensors.map_err(|error| Error::from(error).context(path.display()))?;
+        Ok(tensors.into_iter().map(|(name, tensor)| (name, tensor.to_device(device()))).collect())
     }
 
     /// What the case's own file holds.

@@ -41,6 +41,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Replayed draws come from libtorch's own generator, which the whole process shares.
     arguments.test_threads = Some(1);
+    // Before anything else is asked of libtorch.
+    guard_tests::device();
     // As the golden values were made.
     tch::set_num_threads(1);
     let tally = Arc::new(Mutex::new(Tally::default()));

@@ -2,13 +2,14 @@
 
 use crate::index::{Golden, ModelEntry};
 use guard_host::network::{Architecture, Convnet, Model, NetworkSpec, NormLayer, Resnet, Stem};
-use guard_sdk::{Device, Error, Kind, Result};
+use guard_sdk::{Error, Kind, Result};
+use guard_tests::device;
 
 /// A network of its own with the model's tensors, its parameters requiring gradients.
 pub fn load(golden: &Golden, tag: &str, kind: Kind) -> Result<Model> {
     let entry =
         golden.index.models.get(tag).ok_or_else(|| Error::new(format!("the index has no model `{tag}`")))?;
-    Ok(Model::load(&spec(entry)?, &golden.path(&entry.file), Device::Cpu)?.copy(kind, true))
+    Ok(Model::load(&spec(entry)?, &golden.path(&entry.file), device())?.copy(kind, true))
 }
 
 fn spec(entry: &ModelEntry) -> Result<NetworkSpec> {
@@ -24,6 +25,7 @@ fn spec(entry: &ModelEntry) -> Result<NetworkSpec> {
         mean: entry.mean.clone(),
         std: entry.std.clone(),
         whitening: None,
+        precision: Default::default(),
     })
 }
 

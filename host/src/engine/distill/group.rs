@@ -104,7 +104,7 @@ impl ImageGroup {
     }
 
     /// One step: the objective's loss and the weighted image regularizers, gradients, optimiser, clamp to the valid range.
-    /// Returns the loss before the step.
+    /// Returns the loss before the step, a scalar.
     ///
     /// # Errors
     /// Those of the methods; code `non-finite` if a term is not finite. The images are then as before.
@@ -115,7 +115,7 @@ impl ImageGroup {
         regularizers: &mut [WeightedRegularizer],
         room: &Room,
         rate: f64,
-    ) -> Result<f64> {
+    ) -> Result<Tensor> {
         let host_lab = HostLab { room, context: *context };
         let lab = Lab::lend(&host_lab);
         let value = self.lend(|synthetic| objective.value(context, synthetic, &lab))?;
@@ -134,7 +134,7 @@ impl ImageGroup {
             }
             Value::Gradients { loss, gradients } => (loss, gradients),
         };
-        finite_gradients(objective.label(), who, context, &gradients)?;
+        gradients = finite_gradients(objective.label(), who, context, gradients)?;
         context.recorder.metric(&format!("loss/{}", objective.label()), &loss);
         let mut total = loss.detach();
         if !regularizers.is_empty() {
@@ -152,7 +152,7 @@ impl ImageGroup {
                 context.recorder.metric(&format!("loss/{label}/weighted"), &weighted);
                 total = total.f_add(&weighted.detach())?;
                 let gradient = grad(&weighted, &[images], Graph::Free)?;
-                finite_gradients(label, who, context, &gradient)?;
+                let gradient = finite_gradients(label, who, context, gradient)?;
                 // Not in place: the plugin may hold on to what it returned.
                 gradients[0] = gradients[0].f_add(&gradient[0])?;
             }
@@ -160,7 +160,7 @@ impl ImageGroup {
         context.recorder.metric("loss/total", &total);
         self.apply(&gradients, rate)?;
         self.lend(|synthetic| objective.after_step(context, synthetic, &lab))?;
-        Ok(total.f_double_value(&[])?)
+        Ok(total)
     }
 
     /// Lends the present images and learnables.
@@ -325,6 +325,7 @@ mod tests {
             mean: vec![0.5],
             std: vec![0.25],
             whitening: Some(Whitening::of_tensors(None, &mean, &matrix).unwrap()),
+            precision: Default::default(),
         };
         let (mean, matrix) = (mean.to_kind(Kind::Double), matrix.to_kind(Kind::Double));
         let needs = Needs { space: Space::Normalised, ..Needs::default() };

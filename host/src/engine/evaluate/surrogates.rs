@@ -27,7 +27,7 @@ impl Surrogates {
 
     /// With one more.
     pub fn with(mut self, name: &str, model: &Model) -> Self {
-        self.0.push((name.to_string(), model.frozen()));
+        self.0.push((name.to_string(), model.frozen().exact()));
         self
     }
 }
@@ -40,7 +40,7 @@ impl NetworkSource for Surrogates {
         };
         // What is done to a copy stays with whoever asked for it.
         let copy = model.copy(model.parameters()[0].kind(), false);
-        Ok(OwnedNetwork::new(EvalOnly::new(copy.for_inference()?)))
+        Ok(OwnedNetwork::new(EvalOnly::new(copy.exact().for_inference()?)))
     }
 }
 

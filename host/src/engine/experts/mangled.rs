@@ -23,6 +23,7 @@ fn a_mangled_manifest_or_trajectory_is_an_error_that_names_the_file_or_experts()
         mean: vec![0.5],
         std: vec![0.5],
         whitening: None,
+        precision: Default::default(),
     };
     let fresh = Model::fresh(&network, &Streams::new(0), Device::Cpu).unwrap();
     let snapshot = || fresh.parameters().iter().chain(fresh.buffers()).map(Tensor::detach).collect();

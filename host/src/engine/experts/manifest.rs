@@ -63,6 +63,7 @@ mod tests {
             mean: vec![0.0],
             std: vec![1.0],
             whitening: None,
+            precision: Default::default(),
         };
         let found =
             ExpertManifest { dataset: "digits".into(), images: 9, network, training: Training::default() };

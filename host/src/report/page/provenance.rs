@@ -9,7 +9,7 @@ pub fn provenance(run: &RunRecord) -> String {
     let plan = &run.plan;
     let mut html = format!(
         "<h2>To repeat it</h2>\n<pre><code>{}</code></pre>\n\
-         <p>Equal bits need equal plugins, threads and instructions: seed {}, {}, {}, guard-host {}, libtorch {}, {}.</p>\n\
+         <p>Equal bits need equal plugins, threads and instructions: seed {}, {}, {}, guard-host {}, libtorch {}, {}{}.</p>\n\
          <h3>Plugins</h3>\n<ul>\n",
         escaped(&run.begun.typed.command()),
         plan.seed,
@@ -21,6 +21,7 @@ pub fn provenance(run: &RunRecord) -> String {
         escaped(run.environment("guard_host")),
         escaped(run.environment("libtorch")),
         escaped(run.environment("system")),
+        plan.gpu.as_ref().map(|gpu| format!(", {}", escaped(gpu))).unwrap_or_default(),
     );
     for plugin in &plan.plugins {
         let (id, version) = (escaped(&plugin.id), escaped(&plugin.version));

@@ -27,6 +27,7 @@ fn tiny(classes: i64) -> NetworkSpec {
         mean: vec![0.5; 3],
         std: vec![0.5; 3],
         whitening: None,
+        precision: Default::default(),
     }
 }
 
