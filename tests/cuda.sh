@@ -2,21 +2,23 @@
 # The checks and benchmarks that need a GPU, from the bundle of `cargo xtask bundle`: on any x86-64 Linux with a GPU and
 # a Python that has torch 2.11. No Rust is needed.
 #
-#   cuda.sh [--python PYTHON] [--device cuda|cuda:1|cpu] [--out DIR] [--quick]
+#   cuda.sh [--python PYTHON] [--device cuda|cuda:1|cpu] [--out DIR] [--benchmarks "NAME..."]
 #
 # What ran, and what came of it, is one table: on stdout and in DIR/cuda.md (DIR is `cuda-results` unless said), beside what
 # each check has printed. What could not be run is told as such, and is never passed. Exit code: 0 all passed, 1 one failed,
-# 2 nothing could be run. `--device cpu` tries the script itself; `--quick` leaves the long benchmarks out.
+# 2 nothing could be run. `--device cpu` tries the script itself; `--benchmarks` chooses some, or none.
 set -uo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-python=python3 device=cuda out=cuda-results quick=
+python=python3 device=cuda out=cuda-results
+benchmarks="rn18_train rn18_cure_full rn18_cure_simple rn18_pgd10_train rn18_recover rn18_relabel"
+benchmarks="$benchmarks cn3_pgd100 cn3_square cn3_autoattack dc dm mtt20"
 while [ $# -gt 0 ]; do
     case $1 in
         --python) python=$2; shift 2 ;;
         --device) device=$2; shift 2 ;;
         --out) out=$2; shift 2 ;;
-        --quick) quick=yes; shift ;;
+        --benchmarks) benchmarks=$2; shift 2 ;;
         *) sed -n '2,10p' "$0" >&2; exit 2 ;;
     esac
 done
@@ -56,7 +58,7 @@ finish() {
 
 # Runs a check; the last line that it prints is its detail.
 check() { # name command...
-    local name=$1 log begun seconds detail
+    local name=$1 log begun seconds detail verdict
     shift
     log="$out/$(echo "$name" | tr ' /' '--').log"
     begun=$SECONDS
@@ -104,14 +106,28 @@ for plugin in "$here"/lib/guard-host/libguard_*.so; do
     check "plugin check $(basename "$plugin" .so | sed 's/^lib//')" "${host[@]}" plugin check "$plugin" --time-limit 300
 done
 
-# A short GUARD run: the built-in recipe with fewer steps, on the GPU, then resumed at its end, where nothing is left to do.
+# Of a run, its row of the table.
+short_run() { # folder arguments...
+    local folder=$1
+    shift
+    "${host[@]}" "$@" run "${short[@]}" ${precision:+--set "precision=\"$precision\""} --out "$runs/$folder" >"$out/$folder.table" || return 1
+    cat "$out/$folder.table"
+    grep -m 1 'curvature' "$out/$folder.table"
+}
+
+# Short GUARD runs: the built-in recipe with fewer steps.
 runs="$out/runs"
 rm -rf "$runs"
 short=(--set training.epochs=3 --set distill.iterations=50 --set student.epochs=50 --set evaluate.probe_images=16)
-check "GUARD, short" "${host[@]}" run "${short[@]}" --out "$runs/fp32"
-check "GUARD, short, bf16" "${host[@]}" run "${short[@]}" --set 'precision="bf16"' --out "$runs/bf16"
-check "GUARD, short, deterministic" "${host[@]}" --deterministic run "${short[@]}" --out "$runs/once"
-check "the same again" "${host[@]}" --deterministic run "${short[@]}" --out "$runs/twice"
+check "GUARD, short" short_run fp32
+precision=bf16 check "GUARD, short, bf16" short_run bf16
+if [ -f "$here/lib/guard-host/libguard_graphs.so" ]; then
+    check "GUARD, short, graphs" short_run graphs --graphs
+else
+    note "GUARD, short, graphs" "not run" 0 "the bundle has no libguard_graphs.so"
+fi
+check "GUARD, short, deterministic" short_run once --deterministic
+check "the same again" short_run twice --deterministic
 # Equal bits: what was distilled, and what every image was taken for.
 same() {
     local name compared=0
@@ -130,14 +146,13 @@ if [ ! -f "$here/peers/peers.py" ]; then
     note "benchmarks" "not run" 0 "the bundle has no peers"
     finish
 fi
-steps="rn18_train rn18_cure_full rn18_cure_simple rn18_pgd10_train rn18_recover rn18_relabel cn3_pgd100"
-[ -n "$quick" ] || steps="$steps cn3_square cn3_autoattack"
 field() { "$python" -c "import json,sys; print('%.4g' % (json.loads(sys.stdin.readlines()[-1])['$1'] or 0))"; }
 echo "| case | precision | ours, ms | PyTorch, ms | ratio | peak MiB, ours / PyTorch |
 |---|---|---|---|---|---|" >"$out/benchmarks.md"
 
-bench() { # program case precision
+bench() { # program case precision [graphs]
     local program=$1 name=$2 precision=$3 ours theirs
+    [ -z "${4:-}" ] || export GUARD_GRAPHS=yes
     ours=$(GUARD_PRECISION=$precision "$here/tests/$program" "$name" "$here" "$here/peers" "$threads") || return 1
     echo "$ours"
     if [ ! -f "$out/$name.peer.json" ]; then
@@ -149,18 +164,22 @@ bench() { # program case precision
     local mine other
     mine=$(field ms <<<"$ours") other=$(field ms <<<"$theirs")
     ratio=$("$python" -c "print('%.2f' % ($other / $mine))")
-    echo "| $name | $precision | $mine | $other | $ratio | $(field peak_mib <<<"$ours") / $(field peak_mib <<<"$theirs") |" \
+    unset GUARD_GRAPHS
+    echo "| $name | $precision${4:+, graphs} | $mine | $other | $ratio | $(field peak_mib <<<"$ours") / $(field peak_mib <<<"$theirs") |" \
         >>"$out/benchmarks.md"
     echo "$ratio times as fast as PyTorch"
 }
 rm -f "$out"/*.peer.json
-for name in $steps; do
-    check "bench $name" bench steps "$name" fp32
+for name in $benchmarks; do
     case $name in
-        rn18_*) for precision in tf32 bf16; do check "bench $name $precision" bench steps "$name" $precision; done ;;
+        rn18_*) for precision in fp32 tf32 bf16; do check "bench $name $precision" bench steps "$name" $precision; done ;;
+        cn3_*)
+            check "bench $name" bench steps "$name" fp32
+            if [ -f "$here/tests/libguard_graphs.so" ]; then
+                check "bench $name graphs" bench steps "$name" fp32 graphs
+            fi
+            ;;
+        *) check "bench $name" bench matching "$name" fp32 ;;
     esac
-done
-for name in dc dm mtt20; do
-    check "bench $name" bench matching "$name" fp32
 done
 finish

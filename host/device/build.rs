@@ -15,6 +15,6 @@ fn main() {
         .warnings(false)
         .include(&include)
         .include(include.join("torch/csrc/api/include"))
-        .files(["driver", "libtorch"].map(|name| format!("src/{name}.cpp")))
+        .files(["driver", "graphed", "libtorch"].map(|name| format!("src/{name}.cpp")))
         .compile("guard_device");
 }

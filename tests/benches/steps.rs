@@ -9,7 +9,7 @@ use guard_device::Arithmetic;
 use guard_host::{
     data::{Split, View, prepare},
     engine::{Distiller, EvalOnly, Room, Trainer, TrainingLoss, WeightedRegularizer},
-    network::{Model, NetworkSpec, Precision},
+    network::{Model, NetworkSpec, Precision, Replayed},
     plugin::Context,
     random::Streams,
     recipe::{Adam, Augmentations, Data, FirstImages, Optimizer, Schedule, Sgd, Training},
@@ -361,7 +361,7 @@ fn attack(
 ) -> Result<Measured> {
     let bench = Bench::new(&["guard_attacks"]);
     let context = Context { stage: "evaluate", ..bench.context() };
-    let lent = Counting::new(EvalOnly::new(network.for_inference()?));
+    let lent = Counting::new(EvalOnly::new(Replayed::new(network.for_inference()?)));
     let counts = lent.counts();
     let budget = Budget { norm: Norm::Linf, epsilon: 1.0 / 255.0 };
     let right = |images: &Tensor, labels: &Tensor| -> Result<Tensor> {

@@ -46,7 +46,7 @@ pub fn open_cuda() -> Result<usize> {
         return Err(missing(format!("the libtorch in `{folder}` has no CUDA part, `{LIBRARY}`"))
             .help(format!("give another libtorch {TORCH_VERSION} with `--libtorch DIR`")));
     }
-    open(&library).map_err(|error| {
+    open_library(&library).map_err(|error| {
         missing(format!("libtorch's CUDA part cannot be opened: {}", error.message)).help(format!(
             "fetch NVIDIA's libraries with `cargo xtask setup --cuda`, or give a Python installation's libtorch \
              {TORCH_VERSION} with `--libtorch DIR`"
@@ -101,10 +101,10 @@ pub fn libtorch() -> Option<PathBuf> {
     owned(unsafe { guard_device_libtorch() }).map(PathBuf::from)
 }
 
-fn open(library: &Path) -> Result<()> {
+pub(crate) fn open_library(library: &Path) -> Result<()> {
     let path = CString::new(library.as_os_str().as_bytes())
         .map_err(|_| missing(format!("`{}` is no path", library.display())))?;
-    // SAFETY: a text that ends in a zero. What is opened is part of the libtorch that runs already.
+    // SAFETY: a text that ends in a zero. What is opened is part of the libtorch that runs already, or of this host.
     checked(unsafe { guard_device_open(path.as_ptr()) })
 }
 

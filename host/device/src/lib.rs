@@ -7,10 +7,12 @@
 mod autocast;
 mod cuda;
 mod fetch;
+mod graphs;
 
 pub use autocast::Autocast;
 pub use cuda::{libtorch, name, open_cuda, peak_memory};
 pub use fetch::Fetch;
+pub use graphs::{Graphed, load_graphs, records_graphs};
 
 use guard_sdk::{Error, Result};
 use std::ffi::{CStr, c_char};

@@ -58,6 +58,12 @@ char *guard_device_open(const char *path) noexcept {
   });
 }
 
+// A function of a library that is open.
+void *guard_device_symbol(const char *path, const char *name) noexcept {
+  void *library = dlopen(path, RTLD_NOW | RTLD_NOLOAD);
+  return library == nullptr ? nullptr : dlsym(library, name);
+}
+
 // cuBLAS reads the variable when it starts; the user's setting wins.
 void guard_device_prepare_determinism() noexcept { setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8", 0); }
 

@@ -29,6 +29,10 @@ pub(super) struct ComputeArguments {
     #[arg(long, global = true)]
     deterministic: bool,
 
+    /// On a GPU, replay the passes of attacked networks from CUDA graphs. Takes the library of `cargo xtask graphs`.
+    #[arg(long, global = true)]
+    graphs: bool,
+
     /// Use the libtorch in this folder, e.g. `site-packages/torch` of a Python installation.
     #[arg(long, value_name = "DIR", global = true)]
     libtorch: Option<PathBuf>,
@@ -37,7 +41,7 @@ pub(super) struct ComputeArguments {
 impl ComputeArguments {
     /// Opens the device.
     pub(super) fn open(&self) -> Result<Place, Failure> {
-        Place::open(self.device, self.deterministic).map_err(Failure::Usage)
+        Place::open(self.device, self.deterministic, self.graphs).map_err(Failure::Usage)
     }
 
     /// Starts this program again with the libtorch of `--libtorch`, unless it runs with it: the loader chooses once.

@@ -5,7 +5,7 @@ use crate::{
     cli::Failure,
     data,
     engine::{EvalOnly, Evaluator, Keep, Surrogates, arrays},
-    network::Model,
+    network::{Model, Replayed},
     plan::Plan,
     plugin::Context,
     random::Streams,
@@ -152,7 +152,7 @@ impl EvaluateArguments {
         };
         let evaluate = &variant.recipe.evaluate;
         let evaluator = Evaluator {
-            network: EvalOnly::new(model.for_inference()?),
+            network: EvalOnly::new(Replayed::new(model.for_inference()?)),
             called: None,
             split: &data.test,
             batch_size: evaluate.batch_size,

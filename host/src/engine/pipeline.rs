@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     data::Dataset,
-    network::{Model, Precision},
+    network::{Model, Precision, Replayed},
     plan::{Plan, StudentPlan, VariantPlan},
     plugin::{Context, NoNetworks, Plugins, Recorder},
     random::Streams,
@@ -277,7 +277,7 @@ impl VariantRun<'_> {
             let context = Context { networks: &networks, ..self.context("evaluate", &streams, log) };
             let evaluate = &self.variant.recipe.evaluate;
             let evaluator = Evaluator {
-                network: EvalOnly::new(model.for_inference()?.exact()),
+                network: EvalOnly::new(Replayed::new(model.for_inference()?.exact())),
                 called: teacher.filter(|teacher| std::ptr::eq(*teacher, *model)).map(|_| TEACHER),
                 split: &self.pipeline.data.test,
                 batch_size: evaluate.batch_size,

@@ -60,7 +60,7 @@ impl Model {
         let whitening =
             spec.whitening.as_ref().map(|whitening| whitening.map(spec.input, like)).transpose()?;
         let info = spec.info(&program);
-        let channels_last = suits_channels_last(&program, like);
+        let channels_last = suits_channels_last(&program, spec.precision, like);
         let model = Self {
             spec: Arc::new(spec.clone()),
             program: Arc::new(program),
@@ -148,7 +148,7 @@ impl Model {
             std: channel_values(&self.spec.std, &parameters[0]),
             whitening: self.whitening.as_ref().map(|whitening| whitening.to_kind(kind)),
             buffers: self.buffers.iter().map(copy).collect(),
-            channels_last: suits_channels_last(&self.program, &parameters[0]),
+            channels_last: suits_channels_last(&self.program, self.precision, &parameters[0]),
             prepared: None,
             parameters,
             ..self.share()
@@ -273,7 +273,7 @@ fn in_kind(output: Output, kind: Kind) -> Output {
 }
 
 /// Whether all layers take activations of `like`'s kind and device stored channels last, and some gain by it.
-fn suits_channels_last(program: &Program, like: &Tensor) -> bool {
+fn suits_channels_last(program: &Program, precision: Precision, like: &Tensor) -> bool {
     fn any(operations: &[Operation], found: fn(&Operation) -> bool) -> bool {
         let inside = |operation: &Operation| operation.branches().iter().any(|branch| any(branch, found));
         operations.iter().any(|operation| found(operation) || inside(operation))
@@ -285,11 +285,12 @@ fn suits_channels_last(program: &Program, like: &Tensor) -> bool {
             Operation::GroupNorm { .. } | Operation::LayerNorm { .. } | Operation::Tokens { .. }
         )
     };
-    // oneDNN has no convolutions in float64.
-    like.device() == Device::Cpu
-        && like.kind() != Kind::Double
-        && any(&program.operations, convolves)
-        && !any(&program.operations, wants_planes)
+    // oneDNN has no convolutions in float64; GPUs have units for such activations, but not for float32.
+    let gains = match like.device() {
+        Device::Cpu => like.kind() != Kind::Double,
+        _ => like.kind() == Kind::Float && !precision.is_full(),
+    };
+    gains && any(&program.operations, convolves) && !any(&program.operations, wants_planes)
 }
 
 /// The same values `[N,C,H,W]`, stored channels last.

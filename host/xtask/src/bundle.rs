@@ -23,7 +23,7 @@ use clap::Args;
 use crate::build::{self, HOST};
 use crate::error::say;
 use crate::workspace::Workspace;
-use crate::{files, setup};
+use crate::{files, graphs, setup};
 
 /// The folder in the archive.
 const NAME: &str = "guard-bundle";
@@ -68,6 +68,13 @@ pub fn bundle(workspace: &Workspace, arguments: &BundleArguments) -> Result<()> 
         make_parent(&link)?;
         symlink(Path::new("../lib").join(HOST).join(name), &link)
             .with_context(|| format!("cannot write `{}`", link.display()))?;
+    }
+    match graphs::graphs(workspace) {
+        Ok(library) => {
+            put(&library, &folder.join("lib").join(HOST).join(graphs::LIBRARY))?;
+            put(&library, &folder.join("tests").join(graphs::LIBRARY))?;
+        }
+        Err(error) => say(format!("the bundle goes without CUDA graphs: {error}")),
     }
     for (program, name) in tests.iter().zip(["golden", "steps", "matching"]) {
         put(program, &folder.join("tests").join(name))?;

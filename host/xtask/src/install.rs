@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/bin/guard-host
-//! DIR/lib/guard-host/lib*.so     the bundled plugins; the host looks there
+//! DIR/lib/guard-host/lib*.so     the bundled plugins, and what `cargo xtask graphs` has built; the host looks there
 //! DIR/lib/*.so*                  libtorch and what it needs; the host's RUNPATH looks there first
 //! ```
 //!
@@ -20,7 +20,7 @@ use clap::ValueEnum;
 use crate::build::{self, Built};
 use crate::error::{advise, say};
 use crate::workspace::Workspace;
-use crate::{elf, files, setup};
+use crate::{elf, files, graphs, setup};
 
 /// How the installed host gets at libtorch.
 #[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
@@ -99,8 +99,9 @@ fn put(built: &Built, torch: &Path, folders: &Folders, libtorch: Libtorch) -> Re
             Libtorch::Reference => files::link(&file, &place)?,
         }
     }
-    for plugin in &built.plugins {
-        files::copy(plugin, &folders.plugins.join(name(plugin)?))?;
+    let graphs = built.host.with_file_name(graphs::LIBRARY);
+    for library in built.plugins.iter().chain(graphs.is_file().then_some(&graphs)) {
+        files::copy(library, &folders.plugins.join(name(library)?))?;
     }
     files::copy(&built.host, &folders.programs.join(name(&built.host)?))
 }

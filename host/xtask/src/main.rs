@@ -16,6 +16,7 @@ mod elf;
 mod error;
 mod fetch;
 mod files;
+mod graphs;
 mod install;
 mod interop;
 mod links;
@@ -69,6 +70,8 @@ enum Command {
     },
     /// Measure our steps beside the peer's
     Bench(bench::BenchArguments),
+    /// Build the library that records CUDA graphs, for `guard-host --graphs`
+    Graphs,
     /// Pack what `tests/cuda.sh` takes to a machine that has a GPU and Python's torch, but no Rust
     Bundle(bundle::BundleArguments),
     /// Hold what the host writes and reads against the packages of others, fetched with pip
@@ -96,6 +99,7 @@ fn main() -> ExitCode {
         Command::Run { args } => run::run(&workspace, &args),
         Command::Test { args } => test::test(&workspace, &args),
         Command::Bench(arguments) => bench::bench(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
+        Command::Graphs => graphs::graphs(&workspace).map(|_| ExitCode::SUCCESS),
         Command::Bundle(arguments) => bundle::bundle(&workspace, &arguments).map(|()| ExitCode::SUCCESS),
         Command::Interop => interop::interop(&workspace).map(|()| ExitCode::SUCCESS),
         Command::Soak(arguments) => soak::soak(&workspace, &arguments).map(|()| ExitCode::SUCCESS),

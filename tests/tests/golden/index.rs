@@ -140,9 +140,10 @@ impl Case {
 }
 
 impl Golden {
-    /// The instructions that the values were computed with, where libtorch uses others here.
+    /// The instructions that the values were computed with, where libtorch uses others here: those of a GPU, or of another CPU.
     pub fn other_instructions(&self) -> Option<&str> {
-        self.index.versions.cpu_capability.as_deref().filter(|recorded| *recorded != cpu_capability())
+        let recorded = self.index.versions.cpu_capability.as_deref();
+        recorded.filter(|recorded| device().is_cuda() || *recorded != cpu_capability())
     }
 
     pub fn read(folder: PathBuf) -> Result<Self> {

@@ -1,0 +1,81 @@
+// CUDA graphs, as a library of its own that is opened where CUDA is: it links libtorch's CUDA part, which the host does not.
+// `cargo xtask graphs` compiles it; `src/graphs.rs` has its other side. Every function is noexcept: an exception becomes a
+// message that the caller frees with free(), and null means success.
+
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <optional>
+
+namespace {
+
+template <typename F> char *guarded(F &&body) noexcept {
+  try {
+    body();
+    return nullptr;
+  } catch (const c10::Error &error) {
+    return strdup(error.what_without_backtrace());
+  } catch (const std::exception &error) {
+    return strdup(error.what());
+  } catch (...) {
+    return strdup("unknown C++ exception");
+  }
+}
+
+} // namespace
+
+extern "C" {
+
+// Changes with the functions below.
+int32_t guard_graphs_version() noexcept { return 1; }
+
+// A stream on which nothing but what is recorded runs, and the graphs recorded on it, which share their memory.
+struct GuardRecorder {
+  c10::cuda::CUDAStream stream;
+  c10::cuda::CUDAStreamGuard guard;
+  std::optional<at::cuda::MempoolId_t> pool;
+  explicit GuardRecorder(c10::cuda::CUDAStream stream) : stream(stream), guard(stream) {}
+};
+
+// This thread's work goes to a stream of its own from here on, when all that was asked for before is done.
+char *guard_graphs_enter(GuardRecorder **recorder) noexcept {
+  return guarded([&] {
+    c10::cuda::device_synchronize();
+    *recorder = new GuardRecorder(c10::cuda::getStreamFromPool());
+  });
+}
+
+// Back to the stream before.
+char *guard_graphs_leave(GuardRecorder *recorder) noexcept {
+  const std::unique_ptr<GuardRecorder> owned(recorder);
+  return guarded([&] { c10::cuda::device_synchronize(); });
+}
+
+// What is asked for from here on is recorded and not done.
+char *guard_graphs_begin(GuardRecorder *recorder, at::cuda::CUDAGraph **graph) noexcept {
+  return guarded([&] {
+    c10::cuda::device_synchronize();
+    auto begun = std::make_unique<at::cuda::CUDAGraph>();
+    if (recorder->pool.has_value()) begun->capture_begin(*recorder->pool);
+    else begun->capture_begin();
+    recorder->pool = begun->pool();
+    *graph = begun.release();
+  });
+}
+
+char *guard_graphs_end(at::cuda::CUDAGraph *graph) noexcept {
+  return guarded([&] { graph->capture_end(); });
+}
+
+// Does again what was recorded, on the present stream.
+char *guard_graphs_replay(void *graph) noexcept {
+  return guarded([&] { static_cast<at::cuda::CUDAGraph *>(graph)->replay(); });
+}
+
+void guard_graphs_free(void *graph) noexcept { delete static_cast<at::cuda::CUDAGraph *>(graph); }
+}
