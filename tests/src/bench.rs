@@ -122,7 +122,7 @@ impl Recording {
 
 impl Recorder for Recording {
     fn metric(&self, name: &str, value: &Tensor) {
-        self.metrics.borrow_mut().push((name.to_string(), value.shallow_clone()));
+        self.metrics.borrow_mut().push((name.to_string(), value.detach()));
     }
 
     fn log(&self, level: Level, message: &str) {

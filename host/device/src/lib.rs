@@ -50,6 +50,22 @@ impl Arithmetic {
     }
 }
 
+/// What libtorch says of an operation that cannot promise equal bits, after its name.
+const NOT_DETERMINISTIC: &str = " does not have a deterministic implementation";
+
+/// The same error, in a line with advice that holds here, if it is that an operation cannot promise equal bits.
+pub fn explained(error: Error) -> Error {
+    let whole = std::iter::once(&error.message).chain(&error.causes);
+    let Some(before) =
+        whole.filter_map(|text| text.split_once(NOT_DETERMINISTIC)).map(|(before, _)| before).next()
+    else {
+        return error;
+    };
+    let message = format!("{before}{NOT_DETERMINISTIC}");
+    let help = "run without `--deterministic`, or leave out what takes this operation";
+    Error { message, help: Some(help.into()), ..error }
+}
+
 /// A text that C++ has allocated for us.
 fn owned(text: *mut c_char) -> Option<String> {
     if text.is_null() {
@@ -68,5 +84,30 @@ fn checked(message: *mut c_char) -> Result<()> {
     match owned(message) {
         None => Ok(()),
         Some(text) => Err(Error::with_code("torch", text.lines().next().unwrap_or_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use guard_sdk::{Device, Kind, Tensor};
+
+    #[test]
+    fn an_operation_that_cannot_be_deterministic_is_an_error_that_names_it() {
+        let put = || {
+            let mut tensor = Tensor::zeros([3], (Kind::Float, Device::Cpu));
+            tensor.f_put_(&Tensor::from_slice(&[0i64]), &Tensor::from_slice(&[1.0f32]), false).map(drop)
+        };
+        put().unwrap();
+        Arithmetic { tf32: false, deterministic: true }.set().unwrap();
+        let refused = put();
+        Arithmetic::default().set().unwrap();
+        put().unwrap();
+        let error = explained(Error::from(refused.unwrap_err()).context("plugin `x`"));
+        assert!(error.message.contains("put_"), "{error}");
+        assert!(error.message.ends_with("does not have a deterministic implementation"), "{error}");
+        assert!(error.help.unwrap().contains("--deterministic"));
+        let other = Error::new("something else");
+        assert_eq!(explained(other.clone()).message, other.message);
     }
 }

@@ -35,6 +35,14 @@ impl Failure {
         }
     }
 
+    /// The same in words that hold here, where libtorch has its own.
+    pub(super) fn explained(self) -> Self {
+        match self {
+            Self::Run(error) => Self::Run(guard_device::explained(error)),
+            other => other,
+        }
+    }
+
     pub(super) fn exit_code(&self) -> ExitCode {
         ExitCode::from(match self {
             Self::Run(_) => 1,

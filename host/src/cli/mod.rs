@@ -253,7 +253,7 @@ pub fn main() -> ExitCode {
         outcome = profile.and_then(|_profile| dispatch(cli));
         Ok(())
     });
-    match shield.map_err(Failure::Run).and(outcome) {
+    match shield.map_err(Failure::Run).and(outcome).map_err(Failure::explained) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Nobody reads a closed stderr.
