@@ -11,6 +11,7 @@ use guard_sdk::{
 use std::{
     ffi::{CStr, CString, c_char, c_void},
     marker::PhantomData,
+    mem::transmute,
     os::unix::ffi::OsStrExt,
     path::Path,
     ptr::{self, NonNull},
@@ -18,6 +19,9 @@ use std::{
 };
 use torch_sys::C_tensor;
 
+type Version = unsafe extern "C" fn() -> i32;
+type Enter = unsafe extern "C" fn(*mut *mut c_void) -> *mut c_char;
+type Begin = unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> *mut c_char;
 type Replay = unsafe extern "C" fn(*mut c_void) -> *mut c_char;
 type Free = unsafe extern "C" fn(*mut c_void);
 
@@ -46,10 +50,10 @@ unsafe extern "C" {
 
 /// The functions of the library, as it has them.
 struct Recorder {
-    enter: unsafe extern "C" fn(*mut *mut c_void) -> *mut c_char,
-    leave: unsafe extern "C" fn(*mut c_void) -> *mut c_char,
-    begin: unsafe extern "C" fn(*mut c_void, *mut *mut c_void) -> *mut c_char,
-    end: unsafe extern "C" fn(*mut c_void) -> *mut c_char,
+    enter: Enter,
+    leave: Replay,
+    begin: Begin,
+    end: Replay,
     replay: Replay,
     free: Free,
 }
@@ -73,22 +77,24 @@ pub fn load_graphs(library: &Path) -> Result<()> {
     let symbol = |name: &CStr| {
         // SAFETY: texts that end in a zero; the library is open.
         let found = unsafe { guard_device_symbol(path.as_ptr(), name.as_ptr()) };
-        NonNull::new(found).ok_or_else(|| refused(format!("has no `{}`", name.to_string_lossy())))
+        match found.is_null() {
+            true => Err(refused(format!("has no `{}`", name.to_string_lossy()))),
+            false => Ok(found),
+        }
     };
     // SAFETY: the version says that the functions are those of this file.
     unsafe {
-        let version: unsafe extern "C" fn() -> i32 =
-            std::mem::transmute(symbol(c"guard_graphs_version")?.as_ptr());
-        if version() != VERSION {
-            return Err(refused(format!("is of version {}, needed is {VERSION}", version())));
+        let version = transmute::<*mut c_void, Version>(symbol(c"guard_graphs_version")?)();
+        if version != VERSION {
+            return Err(refused(format!("is of version {version}, needed is {VERSION}")));
         }
         let recorder = Recorder {
-            enter: std::mem::transmute::<*mut c_void, _>(symbol(c"guard_graphs_enter")?.as_ptr()),
-            leave: std::mem::transmute::<*mut c_void, _>(symbol(c"guard_graphs_leave")?.as_ptr()),
-            begin: std::mem::transmute::<*mut c_void, _>(symbol(c"guard_graphs_begin")?.as_ptr()),
-            end: std::mem::transmute::<*mut c_void, _>(symbol(c"guard_graphs_end")?.as_ptr()),
-            replay: std::mem::transmute::<*mut c_void, _>(symbol(c"guard_graphs_replay")?.as_ptr()),
-            free: std::mem::transmute::<*mut c_void, _>(symbol(c"guard_graphs_free")?.as_ptr()),
+            enter: transmute::<*mut c_void, Enter>(symbol(c"guard_graphs_enter")?),
+            leave: transmute::<*mut c_void, Replay>(symbol(c"guard_graphs_leave")?),
+            begin: transmute::<*mut c_void, Begin>(symbol(c"guard_graphs_begin")?),
+            end: transmute::<*mut c_void, Replay>(symbol(c"guard_graphs_end")?),
+            replay: transmute::<*mut c_void, Replay>(symbol(c"guard_graphs_replay")?),
+            free: transmute::<*mut c_void, Free>(symbol(c"guard_graphs_free")?),
         };
         let _ = RECORDER.set(recorder);
     }
@@ -142,7 +148,7 @@ impl Graphed {
         replay: Replay,
         free: Free,
     ) -> Result<Self> {
-        let pointers = tensors.each_ref().map(|tensor| tensor.as_ptr() as *const C_tensor);
+        let pointers = tensors.each_ref().map(|tensor| tensor.as_ptr());
         let mut made = ptr::null_mut();
         // SAFETY: four live tensors, recordings with the functions that belong to them, and a local to write to.
         checked(unsafe {

@@ -75,7 +75,7 @@ pub fn steps(checks: &mut Checks) -> Result<()> {
         let context = context.at(iteration, iterations);
         let loss =
             recovery.with_room(&needs, |room| group.step(&context, &mut objective, &mut [], room, rate))?;
-        checks.compare(&format!("loss{iteration}"), &Tensor::from(loss), Smooth);
+        checks.compare(&format!("loss{iteration}"), &loss, Smooth);
         checks.compare(&format!("lr{iteration}"), &Tensor::from(rate * learning_rate), Smooth);
         checks.compare(&format!("images{}", iteration + 1), &group.images(), Smooth);
     }
