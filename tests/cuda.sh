@@ -72,6 +72,10 @@ check() { # name command...
     note "$name" "$verdict" "$seconds" "$detail"
 }
 
+# Some checks work in other folders.
+python=$(command -v "$python") || python=python3
+python=$(cd "$(dirname "$python")" && pwd)/$(basename "$python")
+
 # The libtorch of Python, which takes the place of the one that the programs were built with.
 folder=$("$python" -c 'import os, torch; print(os.path.dirname(torch.__file__))' 2>"$out/python.log")
 if [ -z "$folder" ]; then
@@ -139,9 +143,9 @@ same() {
     echo "$compared files are equal"
     [ "$compared" -gt 0 ]
 }
-check "equal bits when deterministic" same
+check "equal bits when deterministic" eval "(same)"
 
-# Benchmarks beside PyTorch, run eagerly on the same card.
+# Benchmarks beside PyTorch, run eagerly on the same card, as users run it: float32, with TensorFloat32 in convolutions.
 if [ ! -f "$here/peers/peers.py" ]; then
     note "benchmarks" "not run" 0 "the bundle has no peers"
     finish
@@ -152,8 +156,7 @@ echo "| case | precision | ours, ms | PyTorch, ms | ratio | peak MiB, ours / PyT
 
 bench() { # program case precision [graphs]
     local program=$1 name=$2 precision=$3 ours theirs
-    [ -z "${4:-}" ] || export GUARD_GRAPHS=yes
-    ours=$(GUARD_PRECISION=$precision "$here/tests/$program" "$name" "$here" "$here/peers" "$threads") || return 1
+    ours=$(env ${4:+GUARD_GRAPHS=yes} GUARD_PRECISION="$precision" "$here/tests/$program" "$name" "$here" "$here/peers" "$threads") || return 1
     echo "$ours"
     if [ ! -f "$out/$name.peer.json" ]; then
         (cd "$here/benches" && "$python" "$program.py" "$name" "$here" "$here/peers" "$threads") >"$out/$name.peer.json" ||
@@ -164,7 +167,6 @@ bench() { # program case precision [graphs]
     local mine other
     mine=$(field ms <<<"$ours") other=$(field ms <<<"$theirs")
     ratio=$("$python" -c "print('%.2f' % ($other / $mine))")
-    unset GUARD_GRAPHS
     echo "| $name | $precision${4:+, graphs} | $mine | $other | $ratio | $(field peak_mib <<<"$ours") / $(field peak_mib <<<"$theirs") |" \
         >>"$out/benchmarks.md"
     echo "$ratio times as fast as PyTorch"

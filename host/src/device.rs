@@ -1,7 +1,7 @@
 //! Where a run computes: `--device`, and what becomes of it on this machine.
 
-use guard_device::{Arithmetic, load_graphs, open_cuda};
-use guard_sdk::{Device, Error, Result};
+use guard_device::{Arithmetic, load_graphs, make_present, open_cuda};
+use guard_sdk::{Device, Error, Result, Tensor};
 use std::{env, fmt, path::PathBuf, str::FromStr};
 
 /// The device that is asked for.
@@ -83,6 +83,9 @@ impl Place {
             (_, Some(Ok(_))) => Self::gpu(0),
         };
         Arithmetic { tf32: false, deterministic }.set()?;
+        if let Device::Cuda(index) = place.device {
+            make_present(index)?;
+        }
         if graphs && place.device.is_cuda() {
             load_graphs(&graphs_library()?)?;
         }
@@ -101,6 +104,14 @@ impl Place {
             (_, Some(missing)) => format!("on the CPU: {}", missing.message),
             _ => "on the CPU".into(),
         }
+    }
+}
+
+/// A tensor of the CPU on a device. Nothing waits for a GPU: it is copied from pinned memory while the GPU is at work.
+pub fn sent(tensor: &Tensor, device: Device) -> Tensor {
+    match device {
+        Device::Cuda(_) => tensor.pin_memory(device).to_device_(device, tensor.kind(), true, false),
+        _ => tensor.to_device(device),
     }
 }
 

@@ -20,7 +20,9 @@ def wanted():
 def activate():
     import torch
 
-    torch.set_default_device("cuda")
+    device = torch.device(os.environ.get("GUARD_DEVICE", "cuda"))
+    torch.cuda.set_device(device)
+    torch.set_default_device(device)
     clock = time.perf_counter
 
     def waiting():

@@ -17,7 +17,7 @@ from pathlib import Path
 import gpu
 
 EPSILON = 1 / 255
-OWN = {"cn3_autoattack": 16, "rn20_pgd100": 128, "rn20_autoattack": 64, "cn3_square": 64, "rn20_square": 64}
+OWN = {"cn3_pgd100": 128, "cn3_autoattack": 16, "rn20_pgd100": 128, "rn20_autoattack": 64, "cn3_square": 64, "rn20_square": 64}
 QUERIES = 500
 
 

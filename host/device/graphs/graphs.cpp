@@ -10,7 +10,6 @@
 #include <cstring>
 #include <exception>
 #include <memory>
-#include <optional>
 
 namespace {
 
@@ -34,12 +33,11 @@ extern "C" {
 // Changes with the functions below.
 int32_t guard_graphs_version() noexcept { return 1; }
 
-// A stream on which nothing but what is recorded runs, and the graphs recorded on it, which share their memory.
+// A stream of the present GPU on which nothing but what is recorded runs, and the memory that the graphs recorded on it share.
 struct GuardRecorder {
-  c10::cuda::CUDAStream stream;
   c10::cuda::CUDAStreamGuard guard;
-  std::optional<at::cuda::MempoolId_t> pool;
-  explicit GuardRecorder(c10::cuda::CUDAStream stream) : stream(stream), guard(stream) {}
+  at::cuda::MempoolId_t pool;
+  explicit GuardRecorder(c10::cuda::CUDAStream stream) : guard(stream), pool(at::cuda::graph_pool_handle()) {}
 };
 
 // This thread's work goes to a stream of its own from here on, when all that was asked for before is done.
@@ -56,20 +54,19 @@ char *guard_graphs_leave(GuardRecorder *recorder) noexcept {
   return guarded([&] { c10::cuda::device_synchronize(); });
 }
 
-// What is asked for from here on is recorded and not done.
-char *guard_graphs_begin(GuardRecorder *recorder, at::cuda::CUDAGraph **graph) noexcept {
+// What is asked for from here on is recorded and not done. A graph whose recording fails is never freed: libtorch's allocator
+// may go on asking it.
+char *guard_graphs_begin(GuardRecorder *recorder, void **graph) noexcept {
   return guarded([&] {
     c10::cuda::device_synchronize();
-    auto begun = std::make_unique<at::cuda::CUDAGraph>();
-    if (recorder->pool.has_value()) begun->capture_begin(*recorder->pool);
-    else begun->capture_begin();
-    recorder->pool = begun->pool();
-    *graph = begun.release();
+    auto *begun = new at::cuda::CUDAGraph();
+    begun->capture_begin(recorder->pool);
+    *graph = begun;
   });
 }
 
-char *guard_graphs_end(at::cuda::CUDAGraph *graph) noexcept {
-  return guarded([&] { graph->capture_end(); });
+char *guard_graphs_end(void *graph) noexcept {
+  return guarded([&] { static_cast<at::cuda::CUDAGraph *>(graph)->capture_end(); });
 }
 
 // Does again what was recorded, on the present stream.

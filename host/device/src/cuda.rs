@@ -22,6 +22,7 @@ unsafe extern "C" {
     fn guard_device_name(index: i32, name: *mut c_char, length: i32) -> bool;
     fn guard_device_libtorch() -> *mut c_char;
     fn guard_device_open(path: *const c_char) -> *mut c_char;
+    fn guard_device_present(index: i32) -> *mut c_char;
     fn guard_device_peak_memory(index: i32, bytes: *mut i64) -> *mut c_char;
 }
 
@@ -72,7 +73,7 @@ fn driver() -> Result<()> {
     let text = |text: &[c_char]| unsafe { CStr::from_ptr(text.as_ptr()) }.to_string_lossy().into_owned();
     let (absent, refused) = (text(&found.missing), text(&found.refused));
     let version = |version: i32| format!("{}.{}", version / 1000, version % 1000 / 10);
-    if absent.contains("No such file") {
+    if absent.starts_with("libcuda.so.1:") && absent.contains("No such file") {
         return Err(missing("there is no NVIDIA driver (no `libcuda.so.1`)".into()));
     }
     if !absent.is_empty() {
@@ -106,6 +107,15 @@ pub(crate) fn open_library(library: &Path) -> Result<()> {
         .map_err(|_| missing(format!("`{}` is no path", library.display())))?;
     // SAFETY: a text that ends in a zero. What is opened is part of the libtorch that runs already, or of this host.
     checked(unsafe { guard_device_open(path.as_ptr()) })
+}
+
+/// Makes the GPU `index` the one that this thread's work goes to unless its tensors say otherwise.
+///
+/// # Errors
+/// If CUDA is not open, or there is no such GPU.
+pub fn make_present(index: usize) -> Result<()> {
+    // SAFETY: takes a number.
+    checked(unsafe { guard_device_present(i32::try_from(index).unwrap_or(i32::MAX)) })
 }
 
 /// What the driver calls the GPU `index`.

@@ -35,7 +35,7 @@ struct Recorded : torch::CustomClassHolder {
   void *forward, *backward;
   Replay replay;
   Free free;
-  // How often the forward was replayed: what the backward needs is of the last one.
+  // Changes whenever what the last forward left for its backward is overwritten.
   int64_t replayed = 0;
 
   ~Recorded() override {
@@ -78,6 +78,8 @@ struct Graphed : torch::autograd::Function<Graphed> {
       recorded->run_forward(context->get_saved_variables()[0].detach());
     recorded->slope.copy_(slopes[0]);
     recorded->run(recorded->backward);
+    // Graphs share their memory: the backward has written over what the forward had left for it.
+    ++recorded->replayed;
     return {recorded->gradient.clone(), at::Tensor()};
   }
 };

@@ -124,6 +124,15 @@ impl Graphed {
     pub fn record(like: &Tensor, function: &dyn Fn(&Tensor) -> Result<Tensor>) -> Result<Self> {
         let recorder =
             RECORDER.get().ok_or_else(|| Error::with_code("no-graphs", "nothing records graphs"))?;
+        // The pass in which this happens may be one without gradients.
+        tch::with_grad(|| Self::recorded(recorder, like, function))
+    }
+
+    fn recorded(
+        recorder: &Recorder,
+        like: &Tensor,
+        function: &dyn Fn(&Tensor) -> Result<Tensor>,
+    ) -> Result<Self> {
         let session = Session::enter(recorder)?;
         let input = like.detach().copy().set_requires_grad(true);
         let derivative = |output: &Tensor, slope: &Tensor| -> Result<Tensor> {
@@ -197,11 +206,13 @@ impl<'a> Session<'a> {
         let mut raw = ptr::null_mut();
         // SAFETY: entered and not yet left, and a local to write to.
         checked(unsafe { (self.recorder.begin)(self.raw, &mut raw) })?;
-        let recording = Recording { recorder: self.recorder, raw };
         let written = work();
         // SAFETY: begun above, and ended once, whatever became of the work.
-        checked(unsafe { (self.recorder.end)(raw) })?;
-        Ok((recording, written?))
+        let ended = checked(unsafe { (self.recorder.end)(raw) });
+        // What has failed is not freed: see `guard_graphs_begin`.
+        let written = written?;
+        ended?;
+        Ok((Recording { recorder: self.recorder, raw }, written))
     }
 }
 
@@ -271,7 +282,11 @@ mod tests {
             share(&to).copy_(&from.sin());
         }));
         let (with, into, keep) = (share(&slope), share(&gradient), share(&kept));
-        let backward = raw(Box::new(move || share(&into).copy_(&(keep.cos() * &with))));
+        let backward = raw(Box::new(move || {
+            share(&into).copy_(&(keep.cos() * &with));
+            // As where graphs share their memory.
+            let _ = share(&keep).fill_(9.0);
+        }));
         Graphed::made(&[input, output, slope, gradient], forward, backward, replay, free).unwrap()
     }
 
@@ -284,7 +299,7 @@ mod tests {
         let (of_x, of_y) = (function.apply(&x).unwrap(), function.apply(&y).unwrap());
         assert!(of_x.equal(&x.detach().sin()) && of_y.equal(&y.detach().sin()));
         // The backward of the first input needs what the second has overwritten.
-        for (output, input) in [(&of_x, &x), (&of_y, &y)] {
+        for (output, input) in [(&of_x, &x), (&of_y, &y), (&of_y, &y)] {
             let found = grad(&(output * 2.0).sum(Kind::Double), &[input], Graph::Keep).unwrap().remove(0);
             assert!(found.equal(&(input.detach().cos() * 2.0)));
         }

@@ -10,7 +10,7 @@ mod fetch;
 mod graphs;
 
 pub use autocast::Autocast;
-pub use cuda::{libtorch, name, open_cuda, peak_memory};
+pub use cuda::{libtorch, make_present, name, open_cuda, peak_memory};
 pub use fetch::Fetch;
 pub use graphs::{Graphed, load_graphs, records_graphs};
 

@@ -49,6 +49,13 @@ char *guard_device_libtorch() noexcept {
   return strdup(info.dli_fname);
 }
 
+// Makes a GPU the present one of this thread.
+char *guard_device_present(int32_t index) noexcept {
+  return guarded([&] {
+    c10::impl::VirtualGuardImpl(at::kCUDA).setDevice(at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(index)));
+  });
+}
+
 // Opens a library so that libtorch finds its symbols; it is never closed.
 char *guard_device_open(const char *path) noexcept {
   return guarded([&] {

@@ -1,7 +1,7 @@
 //! One split: which images of the store belong to it, and their labels.
 
 use super::{augment::augment, loader::Batches, store::Store, subset::stratified, view::View};
-use crate::random::Streams;
+use crate::{device::sent, random::Streams};
 use guard_sdk::{Device, Error, Result, Tensor};
 use std::sync::Arc;
 
@@ -27,11 +27,7 @@ pub struct Loaded {
 impl Loaded {
     /// The same on a device. Nothing waits for a GPU: what it gets is copied from pinned memory while it is at work.
     pub fn to_device(self, device: Device) -> Self {
-        let moved = |tensor: Tensor| match device {
-            Device::Cuda(_) => tensor.pin_memory(device).to_device_(device, tensor.kind(), true, false),
-            _ => tensor.to_device(device),
-        };
-        Self { images: moved(self.images), labels: moved(self.labels), ids: self.ids }
+        Self { images: sent(&self.images, device), labels: sent(&self.labels, device), ids: self.ids }
     }
 }
 

@@ -188,6 +188,9 @@ impl Distiller<'_> {
             }
             done.push(group.finished(spec, value_of(&loss)));
         }
+        if let Err(failure) = self.observer.settled() {
+            return Err(Box::new(Stopped { failure, last_good: Some(in_order_of_ids(done)) }));
+        }
         Ok(groups.into_iter().map(|(number, _)| number).zip(done).collect())
     }
 

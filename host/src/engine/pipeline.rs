@@ -324,7 +324,10 @@ impl VariantRun<'_> {
             if let Err(error) = model.save(&path) {
                 return Err(failure.cause(error));
             }
-            log.finish("stopped")?;
+            let failure = match log.finish("stopped") {
+                Ok(()) => failure,
+                Err(more) => failure.cause(more),
+            };
             return Err(failure.cause(format!("the last good state is in `{}`", path.display())));
         }
         // It failed before, and did not this time.

@@ -86,7 +86,7 @@ impl StudentTrainer<'_> {
                 undone_on_failure(model, step)?;
             }
         }
-        Ok(())
+        self.observer.settled()
     }
 
     fn step(

@@ -83,7 +83,8 @@ pub struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// Trains `model`. A failure leaves it as it was before the failing step.
+    /// Trains `model`. A failure leaves it as it was before the failing step; on a GPU, which is not waited for, a loss that is not
+    /// finite is noticed up to two steps later, and the optimiser has moved on without its gradient.
     pub fn run(&self, model: Model, context: &Context) -> Trained {
         self.run_with(model, context, &mut |_| Ok(()))
     }
@@ -149,6 +150,7 @@ impl Trainer<'_> {
             }
             after_epoch(model)?;
         }
+        self.observer.settled()?;
         Ok(progress.into_model())
     }
 

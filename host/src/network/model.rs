@@ -177,8 +177,9 @@ impl Model {
 
     /// The same network computing in its tensors' own dtype, whatever [`NetworkSpec::precision`] says: for measurements.
     pub fn exact(self) -> Self {
+        let channels_last = suits_channels_last(&self.program, Precision::Fp32, &self.parameters[0]);
         let prepared = self.prepared.map(|prepared| Box::new(prepared.exact()));
-        Self { precision: Precision::Fp32, prepared, ..self }
+        Self { precision: Precision::Fp32, channels_last, prepared, ..self }
     }
 
     /// The same network for a plugin to own.

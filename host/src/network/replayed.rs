@@ -49,10 +49,12 @@ impl Replayed {
             });
         let shape = &mut shapes[known];
         shape.times += 1;
-        // Once: what cannot be recorded now cannot be later.
         if shape.times == SEEN_OFTEN && recorded < MOST {
             let pass = |images: &Tensor| Ok(self.model.forward(images, Pass::new(space), false)?.logits);
-            shape.graphed = Graphed::record(images, &pass).ok();
+            let graphed = Graphed::record(images, &pass);
+            shape.graphed = Some(graphed.map_err(|error| {
+                error.context("the network's passes cannot be recorded").help("run without `--graphs`")
+            })?);
         }
         shape.graphed.as_ref().map(|graphed| graphed.apply(images)).transpose()
     }

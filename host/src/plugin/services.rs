@@ -1,6 +1,7 @@
 //! The host's services for one call of one method.
 
 use super::{call::Context, kept::Handles, verify::verify};
+use crate::device::sent;
 use guard_sdk::{
     Batch, Budget, Clean, CleanRequest, Device, Error, Level, Network, OwnedNetwork, Result, Step, Tensor,
     manifest::Kind,
@@ -55,11 +56,12 @@ impl ServicesBackend for HostServices<'_> {
     }
 
     fn random(&self, draw: &Draw) -> Result<Tensor> {
-        Ok(self
-            .context
-            .random
-            .random(self.label, self.context.iteration, draw)?
-            .to_device(self.context.device))
+        let drawn = self.context.random.random(self.label, self.context.iteration, draw)?;
+        // A recording may lie there already.
+        Ok(match drawn.device() {
+            Device::Cpu => sent(&drawn, self.context.device),
+            _ => drawn,
+        })
     }
 
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {

@@ -36,6 +36,14 @@ pub trait Observer {
         Ok(())
     }
 
+    /// Called after the last iteration, before what it leaves counts.
+    ///
+    /// # Errors
+    /// If a number of an earlier iteration that must be finite is not.
+    fn settled(&self) -> Result<()> {
+        Ok(())
+    }
+
     /// Told what does not look right.
     fn warn(&self, message: &str) {
         let _ = message;
@@ -297,6 +305,11 @@ impl Observer for StageLog<'_> {
             checkpoints.write(&Checkpoint { iteration, state: state()? })?;
         }
         stop
+    }
+
+    fn settled(&self) -> Result<()> {
+        self.flush(true);
+        self.failed()
     }
 
     fn warn(&self, message: &str) {

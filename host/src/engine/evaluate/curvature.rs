@@ -9,6 +9,7 @@ use guard_sdk::{
     Batch, Kind, Network, Result, Tensor,
     autograd::{Graph, grad},
     batch::{norm_each, per_image},
+    network::NetworkBackend,
     services::{Distribution, Draw},
 };
 
@@ -37,7 +38,18 @@ impl Evaluator<'_> {
     fn largest(&self, Loaded { images, labels, ids }: &Loaded, context: &Context) -> Result<Tensor> {
         let images = images.detach().set_requires_grad(true);
         let batch = Batch::pixels(&images, labels, ids);
-        let losses = batch.cross_entropy_each(&Network::lend(&self.network).logits(&images)?)?;
+        // What is replayed from graphs has no second derivatives; the same network bound to its parameters has.
+        let bound;
+        let network = match guard_device::records_graphs() {
+            true => {
+                let parameters = self.network.tensors()?.parameters;
+                let parameters: Vec<&Tensor> = parameters.iter().map(|(_, tensor)| tensor).collect();
+                bound = self.network.rebind(&parameters)?;
+                Network::lend(bound.as_ref())
+            }
+            false => Network::lend(&self.network),
+        };
+        let losses = batch.cross_entropy_each(&network.logits(&images)?)?;
         let gradient = grad(&losses.sum(None::<Kind>), &[&images], Graph::Create)?.remove(0);
         let (shape, kind) = (&images.size()[1..], images.kind());
         let draw = Draw { stream: "start", draw: 0, ids, shape, distribution: Distribution::Normal, kind };

@@ -182,6 +182,10 @@ impl Observer for One<'_> {
         })
     }
 
+    fn settled(&self) -> Result<()> {
+        self.observer.settled()
+    }
+
     fn warn(&self, message: &str) {
         self.observer.warn(message);
     }
