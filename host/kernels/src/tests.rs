@@ -14,6 +14,8 @@ fn plain(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
 
 /// Activations, weight and bias that require gradients; mean and scale differ from plane to plane.
 fn inputs(shape: [i64; 4], kind: Kind) -> [Tensor; 3] {
+    // Loops are divided among threads.
+    tch::set_num_threads(2);
     tch::manual_seed(shape.iter().sum());
     let options = (kind, Device::Cpu);
     let scale = Tensor::rand([shape[0], shape[1], 1, 1], options) * 4.0;
@@ -115,6 +117,7 @@ fn libtorchs_convolution(
 
 /// Input, weight and bias of a convolution: channels in and out, kernel, side of the images.
 fn convolved([from, to, size, side]: [i64; 4], kind: Kind) -> [Tensor; 3] {
+    tch::set_num_threads(2);
     tch::manual_seed(from + to + side);
     let options = (kind, Device::Cpu);
     let x = Tensor::randn([5, from, side, side], options);

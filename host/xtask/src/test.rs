@@ -3,6 +3,7 @@
 //! What cargo and the tests print is passed on line by line while it is read; every
 //! `test result:` line adds to the sum.
 
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, BufRead, BufReader, Write};
 use std::ops::AddAssign;
@@ -14,11 +15,18 @@ use crate::error;
 use crate::setup;
 use crate::workspace::Workspace;
 
+/// What libtorch takes its number of threads from.
+const THREADS: &str = "OMP_NUM_THREADS";
+
 /// Runs the tests of the workspace; `args` go to `cargo test`.
 pub fn test(workspace: &Workspace, args: &[OsString]) -> Result<ExitCode> {
     setup::setup(workspace, false)?;
     let mut cargo = workspace.cargo()?;
     cargo.args(["test", "--release", "--workspace", "--no-fail-fast"]).args(args);
+    // Tests run side by side, and the programs that they start: threads of their own would wait for each other.
+    if env::var_os(THREADS).is_none() {
+        cargo.env(THREADS, "1");
+    }
     let mut child = cargo.stdout(Stdio::piped()).spawn().context("cannot start cargo")?;
     let output = child.stdout.take().context("cannot read what cargo prints")?;
     let mut stdout = io::stdout().lock();
