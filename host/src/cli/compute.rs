@@ -118,6 +118,7 @@ mod tests {
             fs::write(folder.path().join(name), text.replace("2.10.0", "2.11.0").replace("2.12.0", "2.11.0"))
                 .unwrap();
             assert!(usable(folder.path()).is_ok());
+            fs::remove_file(folder.path().join(name)).unwrap();
         }
     }
 }

@@ -53,8 +53,8 @@ error: unknown key `when`
   |
 3 | when = 2024-01-01
   | ^^^^
-  = help: choose `name`, `seed`, `plugins`, `data`, `network`, `training`, `experts`, `distill`, `relabel`, `student`, \
-`students`, `evaluate`, `extends`, `sweep` or `variants`
+  = help: choose `name`, `seed`, `plugins`, `data`, `network`, `precision`, `training`, `experts`, `distill`, `relabel`, \
+`student`, `students`, `evaluate`, `extends`, `sweep` or `variants`
 
 error: dates and times are not used in recipes
  --> my.toml:3:8
