@@ -7,7 +7,7 @@ use guard_host::{
     data::Split,
     engine::{Distiller, EvalOnly, Evaluator, Room, TrainingLoss},
     network::{Model, NetworkSpec},
-    plugin::Context,
+    plugin::{Context, Silent},
     random::Streams,
     recipe::{Adam, AttackUse, FirstImages, Optimizer, Schedule},
     run::Observer,
@@ -61,7 +61,7 @@ fn network() -> Result<Model> {
 /// SRe2L's synthetic images.
 fn recover(images_per_class: usize, iterations: u64) -> Result<()> {
     let bench = Bench::new(&["guard_sre2l"]);
-    let context = Context { stage: "distill", ..bench.context() };
+    let context = Context { stage: "distill", recorder: &Silent, ..bench.context() };
     let teacher = network()?;
     let mut objective = bench.objective("sre2l", json!({}))?;
     let needs = objective.needs(&context)?;
@@ -103,7 +103,7 @@ fn recover(images_per_class: usize, iterations: u64) -> Result<()> {
 /// PGD with 20 steps on so many images, as an evaluation attacks them.
 fn attack(examples: usize) -> Result<()> {
     let bench = Bench::new(&["guard_attacks"]);
-    let context = Context { stage: "evaluate", ..bench.context() };
+    let context = Context { stage: "evaluate", recorder: &Silent, ..bench.context() };
     let model = network()?.for_inference()?;
     let images = Streams::new(1).uniform("images", &[examples as i64, 3, 32, 32], Kind::Float)?;
     // What the network says of them is right: all are attacked.

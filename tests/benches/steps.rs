@@ -10,7 +10,7 @@ use guard_host::{
     data::{Split, View, prepare},
     engine::{Distiller, EvalOnly, Room, Trainer, TrainingLoss, WeightedRegularizer},
     network::{Model, NetworkSpec, Precision, Replayed},
-    plugin::Context,
+    plugin::{Context, Silent},
     random::Streams,
     recipe::{Adam, Augmentations, Data, FirstImages, Optimizer, Schedule, Sgd, Training},
     run::Observer,
@@ -204,7 +204,7 @@ fn adversarial() -> Penalty {
 /// SGD steps on one batch, with a penalty perhaps.
 fn train(penalty: Option<Penalty>, passes: [f64; 3]) -> Result<Measured> {
     let bench = Bench::new(penalty.as_ref().map_or(&[], |penalty| penalty.plugins));
-    let context = bench.context();
+    let context = Context { recorder: &Silent, ..bench.context() };
     let cross_entropy_weight = penalty.as_ref().map_or(1.0, |penalty| penalty.cross_entropy_weight);
     let regularizers = match penalty {
         Some(Penalty { name, options, weight, .. }) => {
@@ -242,7 +242,7 @@ fn train(penalty: Option<Penalty>, passes: [f64; 3]) -> Result<Measured> {
 /// SRe2L's iterations on one image for each of a hundred classes.
 fn recover() -> Result<Measured> {
     let bench = Bench::new(&["guard_sre2l"]);
-    let context = Context { stage: "distill", ..bench.context() };
+    let context = Context { stage: "distill", recorder: &Silent, ..bench.context() };
     let teacher = resnet18(BATCH)?;
     let mut objective = bench.objective("sre2l", json!({}))?;
     let needs = objective.needs(&context)?;
@@ -360,7 +360,7 @@ fn attack(
     repeats: u64,
 ) -> Result<Measured> {
     let bench = Bench::new(&["guard_attacks"]);
-    let context = Context { stage: "evaluate", ..bench.context() };
+    let context = Context { stage: "evaluate", recorder: &Silent, ..bench.context() };
     let lent = Counting::new(EvalOnly::new(Replayed::new(network.for_inference()?)));
     let counts = lent.counts();
     let budget = Budget { norm: Norm::Linf, epsilon: 1.0 / 255.0 };

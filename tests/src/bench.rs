@@ -99,7 +99,7 @@ impl Bench {
     }
 }
 
-/// Keeps what methods report.
+/// Keeps what methods report, with its graph.
 #[derive(Default)]
 pub struct Recording {
     metrics: RefCell<Vec<(String, Tensor)>>,
@@ -122,7 +122,7 @@ impl Recording {
 
 impl Recorder for Recording {
     fn metric(&self, name: &str, value: &Tensor) {
-        self.metrics.borrow_mut().push((name.to_string(), value.detach()));
+        self.metrics.borrow_mut().push((name.to_string(), value.shallow_clone()));
     }
 
     fn log(&self, level: Level, message: &str) {
