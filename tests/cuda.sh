@@ -133,7 +133,7 @@ fi
 check "GUARD, short, deterministic" short_run once --deterministic
 check "the same again" short_run twice --deterministic
 # Equal bits: what was distilled, and what every image was taken for.
-same() {
+same() (
     local name compared=0
     cd "$runs/once" || return 1
     while read -r name; do
@@ -142,8 +142,8 @@ same() {
     done < <(find . -name '*.safetensors')
     echo "$compared files are equal"
     [ "$compared" -gt 0 ]
-}
-check "equal bits when deterministic" eval "(same)"
+)
+check "equal bits when deterministic" same
 
 # Benchmarks beside PyTorch, run eagerly on the same card, as users run it: float32, with TensorFloat32 in convolutions.
 if [ ! -f "$here/peers/peers.py" ]; then

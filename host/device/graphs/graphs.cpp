@@ -2,31 +2,16 @@
 // `cargo xtask graphs` compiles it; `src/graphs.rs` has its other side. Every function is noexcept: an exception becomes a
 // message that the caller frees with free(), and null means success.
 
+#include "../src/guarded.h"
+
 #include <ATen/cuda/CUDAGraph.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include <cstring>
-#include <exception>
 #include <memory>
 
-namespace {
-
-template <typename F> char *guarded(F &&body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error &error) {
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
-  }
-}
-
-} // namespace
+using guard::guarded;
 
 extern "C" {
 

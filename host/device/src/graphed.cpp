@@ -1,6 +1,8 @@
 // A function of one tensor whose forward and backward are replayed from recordings (CUDA graphs): each reads and writes the
 // same memory every time, so inputs are copied in and results out. Which recorder made them is not known here.
 
+#include "guarded.h"
+
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 #include <torch/custom_class.h>
@@ -13,18 +15,7 @@
 
 namespace {
 
-template <typename F> char *guarded(F &&body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error &error) {
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
-  }
-}
+using guard::guarded;
 
 using Replay = char *(*)(void *);
 using Free = void (*)(void *);

@@ -1,6 +1,8 @@
 // What libtorch is told of devices, over its C++ interface and without CUDA's headers. Every function is noexcept: an
 // exception becomes a message that the caller frees with guard_device_free, and null means success.
 
+#include "guarded.h"
+
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/autocast_mode.h>
@@ -20,22 +22,7 @@
 #include <stdexcept>
 #include <vector>
 
-namespace {
-
-template <typename F> char *guarded(F &&body) noexcept {
-  try {
-    body();
-    return nullptr;
-  } catch (const c10::Error &error) {
-    return strdup(error.what_without_backtrace());
-  } catch (const std::exception &error) {
-    return strdup(error.what());
-  } catch (...) {
-    return strdup("unknown C++ exception");
-  }
-}
-
-} // namespace
+using guard::guarded;
 
 extern "C" {
 

@@ -3,8 +3,8 @@
 //! ```text
 //! guard-bundle/cuda.sh
 //! guard-bundle/bin/guard-host
-//! guard-bundle/lib/guard-host/lib*.so      the bundled plugins
-//! guard-bundle/tests/                      golden tests and benchmarks, links to the plugins
+//! guard-bundle/lib/guard-host/lib*.so      the bundled plugins, and the library that records CUDA graphs
+//! guard-bundle/tests/                      golden tests and benchmarks, links to the libraries
 //! guard-bundle/benches/                    the peers' side of the benchmarks
 //! guard-bundle/golden/, guard-bundle/peers/  what they compare with, where the checkout has it
 //! guard-bundle/configs/                    the recipes
@@ -61,20 +61,18 @@ pub fn bundle(workspace: &Workspace, arguments: &BundleArguments) -> Result<()> 
     }
     let root = &workspace.root;
     put(&built.host, &folder.join("bin").join(HOST))?;
-    for plugin in &built.plugins {
-        let name = plugin.file_name().context("a plugin has a name")?;
-        put(plugin, &folder.join("lib").join(HOST).join(name))?;
+    let mut libraries = built.plugins;
+    match graphs::graphs(workspace) {
+        Ok(library) => libraries.push(library),
+        Err(error) => say(format!("the bundle goes without CUDA graphs: {error}")),
+    }
+    for library in &libraries {
+        let name = library.file_name().context("a library has a name")?;
+        put(library, &folder.join("lib").join(HOST).join(name))?;
         let link = folder.join("tests").join(name);
         make_parent(&link)?;
         symlink(Path::new("../lib").join(HOST).join(name), &link)
             .with_context(|| format!("cannot write `{}`", link.display()))?;
-    }
-    match graphs::graphs(workspace) {
-        Ok(library) => {
-            put(&library, &folder.join("lib").join(HOST).join(graphs::LIBRARY))?;
-            put(&library, &folder.join("tests").join(graphs::LIBRARY))?;
-        }
-        Err(error) => say(format!("the bundle goes without CUDA graphs: {error}")),
     }
     for (program, name) in tests.iter().zip(["golden", "steps", "matching"]) {
         put(program, &folder.join("tests").join(name))?;

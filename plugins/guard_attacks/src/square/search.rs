@@ -12,8 +12,8 @@ use crate::{
 use guard_sdk::{Batch, Device, Kind, Network, Result, Step, Tensor};
 use std::ops::Range;
 
-/// What a pass costs beside its images, in images: measured with ResNet-20 on two cores. A GPU takes what does not fill it in the
-/// time of one image.
+/// What a pass costs beside its images, in images: measured with ResNet-20 on two cores (12 images take 7.7 ms, 60 take 30.5). That of
+/// GPUs is assumed: they take what does not fill them in the time of one image.
 const PASS_ON_CPU: f64 = 3.0;
 const PASS_ON_GPU: f64 = 256.0;
 
