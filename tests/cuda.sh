@@ -156,7 +156,7 @@ echo "| case | precision | ours, ms | PyTorch, ms | ratio | peak MiB, ours / PyT
 
 bench() { # program case precision [graphs]
     local program=$1 name=$2 precision=$3 ours theirs
-    ours=$(env ${4:+GUARD_GRAPHS=yes} GUARD_PRECISION="$precision" "$here/tests/$program" "$name" "$here" "$here/peers" "$threads") || return 1
+    ours=$(env ${4:+GUARD_GRAPHS="$here/lib/guard-host/libguard_graphs.so"} GUARD_PRECISION="$precision" "$here/tests/$program" "$name" "$here" "$here/peers" "$threads") || return 1
     echo "$ours"
     if [ ! -f "$out/$name.peer.json" ]; then
         (cd "$here/benches" && "$python" "$program.py" "$name" "$here" "$here/peers" "$threads") >"$out/$name.peer.json" ||
@@ -177,7 +177,7 @@ for name in $benchmarks; do
         rn18_*) for precision in fp32 tf32 bf16; do check "bench $name $precision" bench steps "$name" $precision; done ;;
         cn3_*)
             check "bench $name" bench steps "$name" fp32
-            if [ -f "$here/tests/libguard_graphs.so" ]; then
+            if [ -f "$here/lib/guard-host/libguard_graphs.so" ]; then
                 check "bench $name graphs" bench steps "$name" fp32 graphs
             fi
             ;;

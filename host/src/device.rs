@@ -1,8 +1,8 @@
 //! Where a run computes: `--device`, and what becomes of it on this machine.
 
-use guard_device::{Arithmetic, load_graphs, make_present, open_cuda};
+use guard_device::{Arithmetic, make_present, open_cuda};
 use guard_sdk::{Device, Error, Result, Tensor};
-use std::{env, fmt, path::PathBuf, str::FromStr};
+use std::{fmt, str::FromStr};
 
 /// The device that is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -61,13 +61,11 @@ impl Place {
         Self { device: Device::Cpu, name: "cpu".into(), fallback: None, deterministic: false }
     }
 
-    /// Opens what `request` asks for. To be called before any other call of libtorch: see [`open_cuda`]. With `graphs`, on a GPU
-    /// the passes of attacked networks are replayed from CUDA graphs.
+    /// Opens what `request` asks for. To be called before any other call of libtorch: see [`open_cuda`].
     ///
     /// # Errors
-    /// Code `no-cuda` if a GPU is asked for and cannot be had, with what is missing; code `no-graphs` if the library that records
-    /// graphs is not beside the executable, or is not this host's.
-    pub fn open(request: DeviceRequest, deterministic: bool, graphs: bool) -> Result<Self> {
+    /// Code `no-cuda` if a GPU is asked for and cannot be had, with what is missing.
+    pub fn open(request: DeviceRequest, deterministic: bool) -> Result<Self> {
         if deterministic {
             Arithmetic::prepare_determinism();
         }
@@ -85,9 +83,6 @@ impl Place {
         Arithmetic { tf32: false, deterministic }.set()?;
         if let Device::Cuda(index) = place.device {
             make_present(index)?;
-        }
-        if graphs && place.device.is_cuda() {
-            load_graphs(&graphs_library()?)?;
         }
         Ok(Self { deterministic, ..place })
     }
@@ -113,18 +108,6 @@ pub fn sent(tensor: &Tensor, device: Device) -> Tensor {
         Device::Cuda(_) => tensor.pin_memory(device).to_device_(device, tensor.kind(), true, false),
         _ => tensor.to_device(device),
     }
-}
-
-/// The library that records graphs: beside the executable, or where plugins are installed.
-fn graphs_library() -> Result<PathBuf> {
-    const NAME: &str = "libguard_graphs.so";
-    let executable = env::current_exe().and_then(|path| path.canonicalize()).unwrap_or_default();
-    let beside = executable.with_file_name(NAME);
-    let installed = executable.ancestors().nth(2).map(|prefix| prefix.join("lib/guard-host").join(NAME));
-    [Some(beside), installed].into_iter().flatten().find(|path| path.is_file()).ok_or_else(|| {
-        Error::with_code("no-graphs", format!("there is no `{NAME}` beside `{}`", executable.display()))
-            .help("build it with `cargo xtask graphs`")
-    })
 }
 
 #[cfg(test)]

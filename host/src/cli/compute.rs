@@ -1,8 +1,12 @@
 //! Which device and which libtorch compute: `--device`, `--libtorch`, `--deterministic`.
 
 use super::Failure;
-use crate::device::{DeviceRequest, Place};
+use crate::{
+    device::{DeviceRequest, Place},
+    plugin::Locator,
+};
 use clap::Args;
+use guard_device::load_graphs;
 use guard_sdk::{Error, TORCH_VERSION};
 use std::{
     env,
@@ -39,9 +43,13 @@ pub(super) struct ComputeArguments {
 }
 
 impl ComputeArguments {
-    /// Opens the device.
+    /// Opens the device, and what records graphs on it.
     pub(super) fn open(&self) -> Result<Place, Failure> {
-        Place::open(self.device, self.deterministic, self.graphs).map_err(Failure::Usage)
+        let place = Place::open(self.device, self.deterministic).map_err(Failure::Usage)?;
+        if self.graphs && place.device.is_cuda() {
+            graphs_library().and_then(|library| load_graphs(&library)).map_err(Failure::Usage)?;
+        }
+        Ok(place)
     }
 
     /// Starts this program again with the libtorch of `--libtorch`, unless it runs with it: the loader chooses once.
@@ -73,6 +81,17 @@ impl ComputeArguments {
         let error = again.exec();
         Err(Failure::usage(format!("this program cannot be started again: {error}")))
     }
+}
+
+/// The library that records graphs, which lies where plugins do.
+fn graphs_library() -> Result<PathBuf, Error> {
+    const NAME: &str = "libguard_graphs.so";
+    let locator = Locator::from_environment();
+    let found = locator.directories().iter().map(|folder| folder.join(NAME)).find(|path| path.is_file());
+    found.ok_or_else(|| {
+        Error::with_code("no-graphs", format!("there is no `{NAME}` in the folders of plugins"))
+            .help("build it with `cargo xtask graphs`; `plugin search-path` tells the folders")
+    })
 }
 
 /// The folder with the libraries of the libtorch in `folder`.

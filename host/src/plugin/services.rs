@@ -39,6 +39,10 @@ impl ServicesBackend for HostServices<'_> {
     }
 
     fn metric(&self, name: &str, value: &Tensor) -> Result<()> {
+        // The SDK has looked, but a plugin may come without it; several numbers are read together later.
+        if !value.defined() || value.numel() != 1 {
+            return Err(Error::new(format!("metric `{name}` of `{}` is no scalar", self.label)));
+        }
         self.context.recorder.metric(&format!("{}/{name}", self.label), value);
         Ok(())
     }
