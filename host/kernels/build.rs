@@ -14,21 +14,36 @@ fn main() {
         build.cpp(true).std("c++17").warnings(false).opt_level(3).include(&include);
         build
     };
+    // libtorch's `parallel_for` stands in its headers, and is a plain loop unless they are compiled with OpenMP: that of
+    // GCC, which libtorch brings.
+    let threads = build().get_compiler().is_like_gnu();
+    if threads {
+        println!("cargo:rustc-link-lib=gomp");
+    } else {
+        println!("cargo:warning=guard-kernels run on one thread: compile them with GCC (CXX=g++)");
+    }
     // First, for the linker wants users before what they use.
-    build()
+    let mut layers = build();
+    if threads {
+        layers.flag("-fopenmp");
+    }
+    layers
         .include(include.join("torch/csrc/api/include"))
-        .files(["boundary", "convolution", "pooling", "statistics"].map(|name| format!("src/{name}.cpp")))
+        .files(
+            ["boundary", "convolution", "pooling", "statistics", "weight_gradient", "winograd"]
+                .map(|name| format!("src/{name}.cpp")),
+        )
         .compile("guard_kernels");
-    // Once for any CPU, once for those of the last ten years; `omp simd` lets sums be taken in any order.
-    for (name, flags) in [("any_cpu", &[][..]), ("avx2", &["-mavx2", "-mfma"])] {
+    // Once for any CPU, once for those of the last ten years.
+    for (name, flags, files) in [
+        ("any_cpu", &[][..], &["src/loops.cpp"][..]),
+        ("avx2", &["-mavx2", "-mfma"], &["src/loops.cpp", "src/tiles.cpp"]),
+    ] {
         let mut loops = build();
         for flag in flags {
             loops.flag(flag);
         }
-        loops
-            .flag("-fopenmp-simd")
-            .define("GUARD_CPU", name)
-            .file("src/loops.cpp")
-            .compile(&format!("guard_kernels_{name}"));
+        // A choice between two values becomes a vector only where no comparison may trap.
+        loops.flag("-fno-trapping-math").define("GUARD_CPU", name).files(files).compile(&format!("guard_kernels_{name}"));
     }
 }

@@ -14,6 +14,11 @@ namespace guard {
 
 bool has_avx2() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
 
+bool avx2_is_best() {
+  static const bool best = has_avx2() && !__builtin_cpu_supports("avx512f");
+  return best;
+}
+
 namespace {
 
 template <typename F> char *guarded(F &&body) noexcept {

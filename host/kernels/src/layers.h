@@ -21,4 +21,7 @@ std::pair<Tensor, Tensor> batch_statistics(const Tensor &input);
 // The CPU has AVX2 and fused multiply-add.
 bool has_avx2();
 
+// It has no AVX-512 besides, for which oneDNN's convolutions are written best.
+bool avx2_is_best();
+
 } // namespace guard

@@ -45,12 +45,12 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// Whether the kernels take these activations: `[N,C,H,W]` on the CPU, float32 or float64, stored in that order.
+/// Whether the kernels take these activations: `[N,C,H,W]` on the CPU, float32 or float64, stored channels last.
 pub fn serve(x: &Tensor) -> bool {
     x.device() == tch::Device::Cpu
         && matches!(x.kind(), Kind::Float | Kind::Double)
         && x.dim() == 4
-        && x.is_contiguous()
+        && x.permute([0, 2, 3, 1]).is_contiguous()
 }
 
 /// Averages over windows of 2×2, `[N,C,H,W]` to `[N,C,⌊H/2⌋,⌊W/2⌋]`: `avg_pool2d`.
@@ -168,7 +168,7 @@ fn check_served(x: &Tensor) -> Result<()> {
     if x.defined() && serve(x) {
         return Ok(());
     }
-    Err(Error::new("the kernels take float32 or float64 [N,C,H,W] on the CPU, stored in that order"))
+    Err(Error::new("the kernels take float32 or float64 [N,C,H,W] on the CPU, stored channels last"))
 }
 
 /// The tensor that a kernel makes, or its message as an error.

@@ -8,146 +8,150 @@ namespace {
 // NaN stays NaN, as in libtorch's.
 template <typename T> T relu(T x) { return x < T(0) ? T(0) : x; }
 
-template <typename T> void zero(T *x, int64_t size) {
-  for (int64_t i = 0; i < size; ++i) x[i] = T(0);
+// `body` with the number of channels as a constant where it is the usual one, so that its loops become vectors.
+template <typename F> void by_channels(const Strip &strip, F &&body) {
+  struct All {
+    constexpr operator int64_t() const { return together; }
+  };
+  if (strip.channels == together)
+    body(All{});
+  else
+    body(strip.channels);
 }
 
-// Pieces are summed in T, what they give in double precision.
-template <typename T, typename F> double sum(int64_t size, F &&value) {
-  constexpr int64_t piece = 256;
-  double total = 0;
-  for (int64_t at = 0; at < size; at += piece) {
-    const int64_t end = at + piece < size ? at + piece : size;
-    T part = 0;
-#pragma omp simd reduction(+ : part)
-    for (int64_t i = at; i < end; ++i) part += value(i);
-    total += part;
+// Sums per channel of `value(position, channel)`: rows in T, what they give in double precision.
+template <typename T, typename N, typename F> void sums(const Strip &strip, N channels, double *total, F &&value) {
+  for (int64_t c = 0; c < channels; ++c) total[c] = 0;
+  constexpr int64_t piece = 128;
+  const int64_t positions = strip.height * strip.width;
+  for (int64_t at = 0; at < positions; at += piece) {
+    const int64_t end = at + piece < positions ? at + piece : positions;
+    T even[together] = {}, odd[together] = {};
+    int64_t i = at;
+    for (; i + 1 < end; i += 2) {
+      for (int64_t c = 0; c < channels; ++c) even[c] += value(i * strip.step + c, c);
+      for (int64_t c = 0; c < channels; ++c) odd[c] += value((i + 1) * strip.step + c, c);
+    }
+    if (i < end)
+      for (int64_t c = 0; c < channels; ++c) even[c] += value(i * strip.step + c, c);
+    for (int64_t c = 0; c < channels; ++c) total[c] += even[c] + odd[c];
   }
-  return total;
 }
 
-template <typename T> void moments(const T *x, int64_t size, double &mean, double &variance) {
-  mean = sum<T>(size, [=](int64_t i) { return x[i]; }) / size;
-  const T centre = static_cast<T>(mean);
-  variance = sum<T>(size, [=](int64_t i) { return (x[i] - centre) * (x[i] - centre); }) / size;
+template <typename T> void moments(const T *x, const Strip &strip, double *mean, double *variance) {
+  by_channels(strip, [&](auto channels) {
+    const double count = static_cast<double>(strip.height * strip.width);
+    T centre[together];
+    sums<T>(strip, channels, mean, [=](int64_t at, int64_t) { return x[at]; });
+    for (int64_t c = 0; c < channels; ++c) {
+      mean[c] /= count;
+      centre[c] = static_cast<T>(mean[c]);
+    }
+    sums<T>(strip, channels, variance, [&](int64_t at, int64_t c) { return (x[at] - centre[c]) * (x[at] - centre[c]); });
+    for (int64_t c = 0; c < channels; ++c) variance[c] /= count;
+  });
 }
 
 // Each window's four values through `value`, averaged.
-template <typename T, typename F> void average(const T *x, T *y, int64_t height, int64_t width, F &&value) {
-  const int64_t rows = height / 2, columns = width / 2;
-  for (int64_t i = 0; i < rows; ++i) {
-    const T *top = x + 2 * i * width, *bottom = top + width;
-    T *out = y + i * columns;
-#pragma omp simd
-    for (int64_t j = 0; j < columns; ++j)
-      out[j] = T(0.25) * ((value(top[2 * j]) + value(top[2 * j + 1])) + (value(bottom[2 * j]) + value(bottom[2 * j + 1])));
-  }
+template <typename T, typename F> void average(const T *x, T *y, const Strip &strip, F &&value) {
+  by_channels(strip, [&](auto channels) {
+    const int64_t rows = strip.height / 2, columns = strip.width / 2, row = strip.width * strip.step;
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < columns; ++j) {
+        const T *top = x + 2 * i * row + 2 * j * strip.step, *bottom = top + row;
+        T *out = y + (i * columns + j) * strip.step;
+        T found[together];
+        for (int64_t c = 0; c < channels; ++c)
+          found[c] = T(0.25) * ((value(top[c], c) + value(top[strip.step + c], c)) +
+                                (value(bottom[c], c) + value(bottom[strip.step + c], c)));
+        for (int64_t c = 0; c < channels; ++c) out[c] = found[c];
+      }
+  });
 }
 
-template <typename T> void scale_relu_pool(const T *x, T *y, int64_t height, int64_t width, T a, T b) {
-  average(x, y, height, width, [=](T value) { return relu(a * value + b); });
+template <typename T> void scale_relu_pool(const T *x, T *y, const Strip &strip, const T *a, const T *b) {
+  average(x, y, strip, [=](T value, int64_t c) { return relu(a[c] * value + b[c]); });
 }
 
-template <typename T> void pool(const T *x, T *y, int64_t height, int64_t width) {
-  average(x, y, height, width, [](T value) { return value; });
+template <typename T> void pool(const T *x, T *y, const Strip &strip) {
+  average(x, y, strip, [](T value, int64_t) { return value; });
 }
 
-template <typename T>
-void unpool_mask(const T *x, const T *g, T *gz, int64_t height, int64_t width, T a, T b, T mean, double &sum,
-                 double &against) {
-  const int64_t rows = height / 2, columns = width / 2;
-  sum = against = 0;
-  for (int64_t i = 0; i < 2 * rows; ++i) {
-    const T *in = x + i * width, *up = g + (i / 2) * columns;
-    T *out = gz + i * width;
-    T s = 0, t = 0;
-#pragma omp simd reduction(+ : s, t)
-    for (int64_t j = 0; j < columns; ++j) {
-      const T quarter = T(0.25) * up[j];
-      const T left = a * in[2 * j] + b <= T(0) ? T(0) : quarter;
-      const T right = a * in[2 * j + 1] + b <= T(0) ? T(0) : quarter;
-      out[2 * j] = left;
-      out[2 * j + 1] = right;
-      s += left + right;
-      t += left * (in[2 * j] - mean) + right * (in[2 * j + 1] - mean);
-    }
-    sum += s;
-    against += t;
-    if (width % 2 == 1) out[width - 1] = T(0);
-  }
-  if (height % 2 == 1) zero(gz + (height - 1) * width, width);
-}
-
-template <typename T> void combine(const T *x, T *gz, int64_t size, T a, T p, T q) {
-#pragma omp simd
-  for (int64_t i = 0; i < size; ++i) gz[i] = a * gz[i] + (p * x[i] + q);
-}
-
-template <typename T> void unpool(const T *g, T *x, int64_t height, int64_t width) {
-  const int64_t rows = height / 2, columns = width / 2;
-  for (int64_t i = 0; i < 2 * rows; ++i) {
-    const T *up = g + (i / 2) * columns;
-    T *row = x + i * width;
-#pragma omp simd
-    for (int64_t j = 0; j < columns; ++j) row[2 * j] = row[2 * j + 1] = T(0.25) * up[j];
-    if (width % 2 == 1) row[width - 1] = T(0);
-  }
-  if (height % 2 == 1) zero(x + (height - 1) * width, width);
+// Zeros where an odd height or width leaves positions that no window has; the loops over windows write all others.
+template <typename T> void clear_rest(T *x, const Strip &strip) {
+  by_channels(strip, [&](auto channels) {
+    for (int64_t i = 0; i < strip.height; ++i)
+      for (int64_t j = i < strip.height / 2 * 2 ? strip.width / 2 * 2 : 0; j < strip.width; ++j)
+        for (int64_t c = 0; c < channels; ++c) x[(i * strip.width + j) * strip.step + c] = T(0);
+  });
 }
 
 template <typename T>
-constexpr PlaneLoops<T> plane_loops = {moments<T>, scale_relu_pool<T>, unpool_mask<T>, combine<T>, pool<T>, unpool<T>};
-
-} // namespace
-
-extern const PlaneLoops<float> single_precision;
-extern const PlaneLoops<double> double_precision;
-const PlaneLoops<float> single_precision = plane_loops<float>;
-const PlaneLoops<double> double_precision = plane_loops<double>;
-
-#ifdef __AVX2__
-namespace {
-
-typedef float Vector __attribute__((vector_size(32), aligned(4)));
-constexpr int64_t lanes = 8, vectors = tile_columns / lanes;
-
-// One tile, in registers: 6 × 2 sums, two vectors of x and one value of g are 15 of AVX2's 16.
-template <int64_t rows>
-void weight_tile(const float *x, const float *g, const Positions &over, float *out, int64_t stride) {
-  Vector sums[rows][vectors];
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t v = 0; v < vectors; ++v) sums[r][v] = *reinterpret_cast<const Vector *>(out + r * stride + v * lanes);
-  for (int64_t n = 0; n < over.images; ++n)
-    for (int64_t i = 0; i < over.height; ++i) {
-      const float *in = x + n * over.image + i * over.row;
-      for (int64_t j = 0; j < over.width; ++j, in += over.column, g += tile_rows) {
-        const Vector left = *reinterpret_cast<const Vector *>(in);
-        const Vector right = *reinterpret_cast<const Vector *>(in + lanes);
-#pragma GCC unroll 6
-        for (int64_t r = 0; r < rows; ++r) {
-          sums[r][0] += left * g[r];
-          sums[r][1] += right * g[r];
+void unpool_mask(const T *x, const T *g, T *gz, const Strip &strip, const T *a, const T *b, const T *mean, double *sum,
+                 double *against) {
+  by_channels(strip, [&](auto channels) {
+    const int64_t rows = strip.height / 2, columns = strip.width / 2, row = strip.width * strip.step;
+    for (int64_t c = 0; c < channels; ++c) sum[c] = against[c] = 0;
+    for (int64_t i = 0; i < rows; ++i) {
+      T s[together] = {}, t[together] = {};
+      for (int64_t j = 0; j < columns; ++j) {
+        const T *up = g + (i * columns + j) * strip.step;
+        for (int64_t corner = 0; corner < 4; ++corner) {
+          const int64_t at = (2 * i + corner / 2) * row + (2 * j + corner % 2) * strip.step;
+          T behind[together];
+          for (int64_t c = 0; c < channels; ++c) {
+            const T value = x[at + c];
+            behind[c] = a[c] * value + b[c] <= T(0) ? T(0) : T(0.25) * up[c];
+            s[c] += behind[c];
+            t[c] += behind[c] * (value - mean[c]);
+          }
+          for (int64_t c = 0; c < channels; ++c) gz[at + c] = behind[c];
         }
       }
+      for (int64_t c = 0; c < channels; ++c) {
+        sum[c] += s[c];
+        against[c] += t[c];
+      }
     }
-  for (int64_t r = 0; r < rows; ++r)
-    for (int64_t v = 0; v < vectors; ++v) *reinterpret_cast<Vector *>(out + r * stride + v * lanes) = sums[r][v];
+    clear_rest(gz, strip);
+  });
 }
 
-void tiles(const float *x, const float *g, const Positions &over, int64_t panel, float *out, int64_t stride,
-           int64_t channels) {
-  constexpr decltype(&weight_tile<1>) of_rows[] = {weight_tile<1>, weight_tile<2>, weight_tile<3>,
-                                                   weight_tile<4>, weight_tile<5>, weight_tile<6>};
-  for (int64_t at = 0; at < channels; at += tile_rows, g += panel) {
-    const int64_t left = channels - at;
-    of_rows[(left < tile_rows ? left : tile_rows) - 1](x, g, over, out + at * stride, stride);
-  }
+template <typename T> void combine(const T *x, T *gz, const Strip &strip, const T *a, const T *p, const T *q) {
+  by_channels(strip, [&](auto channels) {
+    for (int64_t i = 0; i < strip.height * strip.width; ++i) {
+      const T *in = x + i * strip.step;
+      T *out = gz + i * strip.step;
+      T found[together];
+      for (int64_t c = 0; c < channels; ++c) found[c] = a[c] * out[c] + (p[c] * in[c] + q[c]);
+      for (int64_t c = 0; c < channels; ++c) out[c] = found[c];
+    }
+  });
 }
+
+template <typename T> void unpool(const T *g, T *x, const Strip &strip) {
+  by_channels(strip, [&](auto channels) {
+    const int64_t rows = strip.height / 2 * 2, columns = strip.width / 2;
+    for (int64_t i = 0; i < rows; ++i)
+      for (int64_t j = 0; j < 2 * columns; ++j) {
+        const T *up = g + (i / 2 * columns + j / 2) * strip.step;
+        T *out = x + (i * strip.width + j) * strip.step;
+        T found[together];
+        for (int64_t c = 0; c < channels; ++c) found[c] = T(0.25) * up[c];
+        for (int64_t c = 0; c < channels; ++c) out[c] = found[c];
+      }
+    clear_rest(x, strip);
+  });
+}
+
+template <typename T>
+constexpr StripLoops<T> strip_loops = {moments<T>, scale_relu_pool<T>, unpool_mask<T>, combine<T>, pool<T>, unpool<T>};
 
 } // namespace
 
-extern const WeightTiles weight_tiles;
-const WeightTiles weight_tiles = tiles;
-#endif
+extern const StripLoops<float> single_precision;
+extern const StripLoops<double> double_precision;
+const StripLoops<float> single_precision = strip_loops<float>;
+const StripLoops<double> double_precision = strip_loops<double>;
 
 } // namespace guard::GUARD_CPU

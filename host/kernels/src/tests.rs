@@ -19,7 +19,7 @@ fn inputs(shape: [i64; 4], kind: Kind) -> [Tensor; 3] {
     tch::manual_seed(shape.iter().sum());
     let options = (kind, Device::Cpu);
     let scale = Tensor::rand([shape[0], shape[1], 1, 1], options) * 4.0;
-    let x = Tensor::randn(shape, options) * &scale + scale;
+    let x = channels_last(&(Tensor::randn(shape, options) * &scale + scale));
     [x, Tensor::randn([shape[1]], options), Tensor::randn([shape[1]], options)]
         .map(|tensor| tensor.set_requires_grad(true))
 }
@@ -29,7 +29,9 @@ fn off(left: &Tensor, right: &Tensor) -> f64 {
     ((left - right).abs().max() / (right.abs().max() + 1e-12)).double_value(&[])
 }
 
-const SHAPES: [[i64; 4]; 5] = [[3, 5, 8, 8], [2, 3, 7, 9], [1, 1, 2, 2], [4, 16, 32, 32], [2, 2, 3, 600]];
+/// Strips are of 16 channels: parts of one, one, several.
+const SHAPES: [[i64; 4]; 6] =
+    [[3, 5, 8, 8], [2, 19, 7, 9], [1, 1, 2, 2], [4, 16, 32, 32], [3, 48, 6, 6], [2, 2, 3, 600]];
 
 #[test]
 fn values_and_gradients_are_libtorchs() {
@@ -97,8 +99,8 @@ fn frozen_weights_cost_no_gradient_and_leave_second_derivatives_whole() {
 #[test]
 fn what_the_kernels_do_not_take_is_an_error() {
     let [x, weight, bias] = &inputs([2, 4, 6, 6], Kind::Float);
-    assert!(!serve(&x.transpose(2, 3)) && !serve(&x.to_kind(Kind::BFloat16)));
-    for other in [x.transpose(2, 3), x.to_kind(Kind::BFloat16), x.select(0, 0), Tensor::new()] {
+    assert!(!serve(&x.contiguous()) && !serve(&x.to_kind(Kind::BFloat16)));
+    for other in [x.transpose(2, 3), x.contiguous(), x.to_kind(Kind::BFloat16), x.select(0, 0), Tensor::new()] {
         assert!(average_pool(&other).unwrap_err().message.contains("[N,C,H,W]"));
     }
     let error = norm_relu_pool(x, &weight.to_kind(Kind::Double), bias, EPSILON).unwrap_err();
@@ -129,8 +131,13 @@ fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-/// Channels in and out, kernel, side; stride, padding. Tiles are of 16 × 6 channels: whole ones, parts, none.
-const CONVOLUTIONS: [([i64; 4], [i64; 2]); 8] = [
+/// Channels in and out, kernel, side; stride, padding. Tiles are of 16 × 6 channels: whole ones, parts, none. The first three
+/// go by Winograd's algorithm with tiles that the image fills, that it does not, and in more than a block; its weight's
+/// gradient as well.
+const CONVOLUTIONS: [([i64; 4], [i64; 2]); 11] = [
+    ([32, 48, 3, 12], [1, 1]),
+    ([48, 16, 3, 15], [1, 1]),
+    ([16, 16, 3, 41], [1, 1]),
     ([16, 6, 3, 9], [1, 1]),
     ([32, 64, 3, 8], [1, 1]),
     ([16, 21, 3, 9], [2, 1]),
@@ -205,7 +212,7 @@ fn an_input_gradient_is_taken_without_the_weights() {
 #[test]
 fn what_is_not_a_number_stays_so_and_does_not_spread_to_other_planes() {
     let [x, weight, bias] = &inputs([2, 4, 6, 6], Kind::Float);
-    let spoilt = x.detach().copy();
+    let spoilt = channels_last(&x.detach().copy());
     let _ = spoilt.select(0, 0).select(0, 1).fill_(f64::NAN);
     let (ours, theirs) =
         (norm_relu_pool(&spoilt, weight, bias, EPSILON).unwrap(), plain(&spoilt, weight, bias));

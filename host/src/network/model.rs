@@ -275,23 +275,31 @@ fn in_kind(output: Output, kind: Kind) -> Output {
 
 /// Whether all layers take activations of `like`'s kind and device stored channels last, and some gain by it.
 fn suits_channels_last(program: &Program, precision: Precision, like: &Tensor) -> bool {
-    fn any(operations: &[Operation], found: fn(&Operation) -> bool) -> bool {
-        let inside = |operation: &Operation| operation.branches().iter().any(|branch| any(branch, found));
-        operations.iter().any(|operation| found(operation) || inside(operation))
+    // Whether an operation and those after it are what is looked for.
+    fn any(operations: &[Operation], found: &dyn Fn(&Operation, &[Operation]) -> bool) -> bool {
+        operations.iter().enumerate().any(|(at, operation)| {
+            let inside = || operation.branches().iter().any(|branch| any(branch, found));
+            found(operation, &operations[at + 1..]) || inside()
+        })
     }
-    let convolves = |operation: &Operation| matches!(operation, Operation::Convolution(_));
-    let wants_planes = |operation: &Operation| {
-        matches!(
-            operation,
-            Operation::GroupNorm { .. } | Operation::LayerNorm { .. } | Operation::Tokens { .. }
-        )
+    let convolves =
+        |operation: &Operation, _: &[Operation]| matches!(operation, Operation::Convolution(_));
+    let wants_planes = |operation: &Operation, after: &[Operation]| match operation {
+        // On the CPU `guard_kernels` takes it together with what follows.
+        Operation::GroupNorm { groups, weight } => {
+            let instance = program.parameters[*weight].shape == [*groups];
+            let pooled = matches!(after, [Operation::Relu, Operation::AveragePool, ..]);
+            like.device() != Device::Cpu || !instance || !pooled
+        }
+        Operation::LayerNorm { .. } | Operation::Tokens { .. } => true,
+        _ => false,
     };
     // oneDNN has no convolutions in float64; GPUs have units for such activations, but not for float32.
     let gains = match like.device() {
         Device::Cpu => like.kind() != Kind::Double,
         _ => like.kind() == Kind::Float && !precision.is_full(),
     };
-    gains && any(&program.operations, convolves) && !any(&program.operations, wants_planes)
+    gains && any(&program.operations, &convolves) && !any(&program.operations, &wants_planes)
 }
 
 /// The same values `[N,C,H,W]`, stored channels last.
