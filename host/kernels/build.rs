@@ -44,6 +44,10 @@ fn main() {
             loops.flag(flag);
         }
         // A choice between two values becomes a vector only where no comparison may trap.
-        loops.flag("-fno-trapping-math").define("GUARD_CPU", name).files(files).compile(&format!("guard_kernels_{name}"));
+        loops
+            .flag("-fno-trapping-math")
+            .define("GUARD_CPU", name)
+            .files(files)
+            .compile(&format!("guard_kernels_{name}"));
     }
 }

@@ -100,7 +100,8 @@ fn frozen_weights_cost_no_gradient_and_leave_second_derivatives_whole() {
 fn what_the_kernels_do_not_take_is_an_error() {
     let [x, weight, bias] = &inputs([2, 4, 6, 6], Kind::Float);
     assert!(!serve(&x.contiguous()) && !serve(&x.to_kind(Kind::BFloat16)));
-    for other in [x.transpose(2, 3), x.contiguous(), x.to_kind(Kind::BFloat16), x.select(0, 0), Tensor::new()] {
+    for other in [x.transpose(2, 3), x.contiguous(), x.to_kind(Kind::BFloat16), x.select(0, 0), Tensor::new()]
+    {
         assert!(average_pool(&other).unwrap_err().message.contains("[N,C,H,W]"));
     }
     let error = norm_relu_pool(x, &weight.to_kind(Kind::Double), bias, EPSILON).unwrap_err();

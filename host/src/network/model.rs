@@ -282,8 +282,7 @@ fn suits_channels_last(program: &Program, precision: Precision, like: &Tensor) -
             found(operation, &operations[at + 1..]) || inside()
         })
     }
-    let convolves =
-        |operation: &Operation, _: &[Operation]| matches!(operation, Operation::Convolution(_));
+    let convolves = |operation: &Operation, _: &[Operation]| matches!(operation, Operation::Convolution(_));
     let wants_planes = |operation: &Operation, after: &[Operation]| match operation {
         // On the CPU `guard_kernels` takes it together with what follows.
         Operation::GroupNorm { groups, weight } => {

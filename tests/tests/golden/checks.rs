@@ -32,6 +32,8 @@ pub struct Checks<'a> {
     twin: Option<(&'a Case, HashMap<String, Tensor>)>,
     /// Keys that nothing has looked at yet.
     open: BTreeSet<String>,
+    /// How many roundings the images are off.
+    roundings: i32,
     compared: usize,
     closest: Option<Deviation>,
     uncompared: Vec<(String, String)>,
@@ -55,7 +57,8 @@ pub struct Report {
 }
 
 impl<'a> Checks<'a> {
-    pub fn new(golden: &'a Golden, case: &'a Case) -> Result<Self> {
+    /// Of a case whose images are multiplied by 1 + `roundings` · ε.
+    pub fn new(golden: &'a Golden, case: &'a Case, roundings: i32) -> Result<Self> {
         let twin = golden.twin(case).filter(|_| !case.dropped.is_empty());
         Ok(Self {
             golden,
@@ -63,6 +66,7 @@ impl<'a> Checks<'a> {
             own: golden.recorded(case)?,
             twin: twin.map(|twin| Ok::<_, Error>((twin, golden.recorded(twin)?))).transpose()?,
             open: case.keys(),
+            roundings,
             compared: 0,
             closest: None,
             uncompared: Vec::new(),
@@ -88,6 +92,7 @@ impl<'a> Checks<'a> {
     pub fn examples(&mut self) -> Result<Examples> {
         let space = self.case.space()?;
         let images = self.input(if space == Space::Pixels { "images" } else { "images_norm" })?;
+        let images = images * (1.0 + f64::from(self.roundings) * f64::from(f32::EPSILON));
         Ok(Examples::new(images, self.input("labels")?, space))
     }
 
