@@ -129,6 +129,72 @@ template <typename T> void combine(const T *x, T *gz, const Strip &strip, const 
   });
 }
 
+// Calls `body` with every position, and with its window, or less than 0 where it is in none.
+template <typename F> void each_position(const Strip &strip, F &&body) {
+  const int64_t rows = strip.height / 2 * 2, columns = strip.width / 2;
+  for (int64_t i = 0; i < strip.height; ++i)
+    for (int64_t j = 0; j < strip.width; ++j)
+      body(i * strip.width + j, i < rows && j < 2 * columns ? i / 2 * columns + j / 2 : -1);
+}
+
+template <typename T>
+void tangent_sums(const T *x, const T *g, const T *v, const Strip &strip, const T *a, const T *b, const T *mean, double *sum,
+                  double *against, double *along) {
+  by_channels(strip, [&](auto channels) {
+    for (int64_t c = 0; c < channels; ++c) sum[c] = against[c] = along[c] = 0;
+    T s[together] = {}, t[together] = {}, u[together] = {};
+    int64_t count = 0;
+    const auto flush = [&] {
+      for (int64_t c = 0; c < channels; ++c) {
+        sum[c] += s[c];
+        against[c] += t[c];
+        along[c] += u[c];
+        s[c] = t[c] = u[c] = T(0);
+      }
+    };
+    each_position(strip, [&](int64_t position, int64_t window) {
+      const T *in = x + position * strip.step, *tangent = v + position * strip.step;
+      for (int64_t c = 0; c < channels; ++c) {
+        s[c] += tangent[c];
+        t[c] += tangent[c] * (in[c] - mean[c]);
+      }
+      if (window >= 0) {
+        const T *up = g + window * strip.step;
+        for (int64_t c = 0; c < channels; ++c)
+          u[c] += a[c] * in[c] + b[c] <= T(0) ? T(0) : T(0.25) * up[c] * tangent[c];
+      }
+      if (++count % 64 == 0) flush();
+    });
+    flush();
+  });
+}
+
+template <typename T>
+void second(const T *x, const T *g, const T *v, T *gx, T *gg, const Strip &strip, const Second<T> &of) {
+  by_channels(strip, [&](auto channels) {
+    for (int64_t i = 0; i < strip.height / 2 * (strip.width / 2); ++i)
+      for (int64_t c = 0; c < channels; ++c) gg[i * strip.step + c] = T(0);
+    each_position(strip, [&](int64_t position, int64_t window) {
+      const int64_t at = position * strip.step;
+      const T *in = x + at, *tangent = v + at;
+      T found[together];
+      for (int64_t c = 0; c < channels; ++c) found[c] = of.of_v[c] * tangent[c] + (of.of_x[c] * in[c] + of.rest[c]);
+      if (window >= 0) {
+        const T *up = g + window * strip.step;
+        T *out = gg + window * strip.step;
+        T pooled[together];
+        for (int64_t c = 0; c < channels; ++c) {
+          const bool off = of.a[c] * in[c] + of.b[c] <= T(0);
+          found[c] += off ? T(0) : of.of_gz[c] * (T(0.25) * up[c]);
+          pooled[c] = out[c] + (off ? T(0) : T(0.25) * (of.to_v[c] * tangent[c] + (of.to_x[c] * in[c] + of.to_rest[c])));
+        }
+        for (int64_t c = 0; c < channels; ++c) out[c] = pooled[c];
+      }
+      for (int64_t c = 0; c < channels; ++c) gx[at + c] = found[c];
+    });
+  });
+}
+
 template <typename T> void unpool(const T *g, T *x, const Strip &strip) {
   by_channels(strip, [&](auto channels) {
     const int64_t rows = strip.height / 2 * 2, columns = strip.width / 2;
@@ -145,7 +211,8 @@ template <typename T> void unpool(const T *g, T *x, const Strip &strip) {
 }
 
 template <typename T>
-constexpr StripLoops<T> strip_loops = {moments<T>, scale_relu_pool<T>, unpool_mask<T>, combine<T>, pool<T>, unpool<T>};
+constexpr StripLoops<T> strip_loops = {moments<T>,      scale_relu_pool<T>, unpool_mask<T>, combine<T>,
+                                       tangent_sums<T>, second<T>,          pool<T>,        unpool<T>};
 
 } // namespace
 

@@ -14,6 +14,13 @@ struct Strip {
   int64_t height, width, step, channels;
 };
 
+// Values per channel: where a·x + b ≤ 0 the gradient gz behind the ReLU is 0, elsewhere ¼ g. gx = of_gz·gz + of_v·v + of_x·x +
+// rest; gg = ¼ Σ (to_v·v + to_x·x + to_rest) over the positions of a window where a·x + b > 0.
+template <typename T> struct Second {
+  T a[together], b[together], of_gz[together], of_v[together], of_x[together], rest[together];
+  T to_v[together], to_x[together], to_rest[together];
+};
+
 // Over strips of float or double.
 template <typename T> struct StripLoops {
   // Mean and biased variance.
@@ -25,6 +32,11 @@ template <typename T> struct StripLoops {
                       double *against);
   // gz ← a·gz + p·x + q.
   void (*combine)(const T *x, T *gz, const Strip &, const T *a, const T *p, const T *q);
+  // Sums of v, of v against x − mean, and of v against that gradient.
+  void (*tangent_sums)(const T *x, const T *g, const T *v, const Strip &, const T *a, const T *b, const T *mean, double *sum,
+                       double *against, double *along);
+  // What Gradient::backward in pooling.cpp describes.
+  void (*second)(const T *x, const T *g, const T *v, T *gx, T *gg, const Strip &, const Second<T> &);
   // Averages over windows of 2×2.
   void (*pool)(const T *x, T *y, const Strip &);
   // Its adjoint.

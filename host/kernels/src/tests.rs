@@ -79,6 +79,28 @@ fn second_derivatives_are_libtorchs() {
     }
 }
 
+#[test]
+fn third_derivatives_of_the_fused_layer_are_libtorchs() {
+    for shape in [[3, 5, 8, 8], [2, 19, 7, 9], [3, 48, 6, 6]] {
+        let inputs = &inputs(shape, Kind::Double);
+        let derivatives = |layer: &dyn Fn(&Tensor, &Tensor, &Tensor) -> Tensor| {
+            let [x, weight, bias] = inputs;
+            let mut value = layer(x, weight, bias).pow_tensor_scalar(3).mean(None::<Kind>);
+            let mut found = Vec::new();
+            for _ in 0..3 {
+                let gradients = grad(&value, &[x, weight, bias], Graph::Create).unwrap();
+                value = gradients.iter().map(|gradient| gradient.square().mean(None::<Kind>)).sum();
+                found.extend(gradients);
+            }
+            found
+        };
+        let ours = derivatives(&|x, weight, bias| norm_relu_pool(x, weight, bias, EPSILON).unwrap());
+        for (ours, theirs) in ours.iter().zip(derivatives(&plain)) {
+            assert!(off(ours, &theirs) < 1e-9, "{shape:?}: {}", off(ours, &theirs));
+        }
+    }
+}
+
 fn shim_grad(output: &Tensor, inputs: &[&Tensor]) -> Vec<Option<Tensor>> {
     guard_sdk::autograd::grad_if_used(output, inputs, Graph::Free).unwrap()
 }
