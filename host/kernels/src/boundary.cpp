@@ -3,9 +3,11 @@
 
 #include "layers.h"
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/empty_like.h>
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
@@ -69,6 +71,13 @@ char *guard_kernels_batch_statistics(const at::Tensor *input, at::Tensor **mean,
     *mean = new at::Tensor(std::move(found.first));
     *variance = new at::Tensor(std::move(found.second));
   });
+}
+
+// Into how many parts libtorch's `parallel_for` divides a loop here.
+int64_t guard_kernels_threads() noexcept {
+  std::atomic<int64_t> parts{0};
+  at::parallel_for(0, 1024, 1, [&](int64_t, int64_t) { ++parts; });
+  return parts;
 }
 
 // `tensor` and `momentum` in place, by one step of PyTorch's SGD.

@@ -34,6 +34,7 @@ unsafe extern "C" {
         mean: *mut *mut C_tensor,
         variance: *mut *mut C_tensor,
     ) -> *mut c_char;
+    fn guard_kernels_threads() -> i64;
     fn guard_kernels_sgd(
         tensor: *mut C_tensor,
         momentum: *mut C_tensor,
@@ -43,6 +44,12 @@ unsafe extern "C" {
         weight_decay: f64,
         nesterov: bool,
     ) -> *mut c_char;
+}
+
+/// On how many threads the kernels run: libtorch's, or one where they were compiled without OpenMP (see `build.rs`).
+pub fn threads() -> i64 {
+    // SAFETY: takes nothing and cannot fail.
+    unsafe { guard_kernels_threads() }
 }
 
 /// Whether the kernels take these activations: `[N,C,H,W]` on the CPU, float32 or float64, stored channels last.

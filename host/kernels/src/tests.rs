@@ -14,7 +14,6 @@ fn plain(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
 
 /// Activations, weight and bias that require gradients; mean and scale differ from plane to plane.
 fn inputs(shape: [i64; 4], kind: Kind) -> [Tensor; 3] {
-    // Loops are divided among threads.
     tch::set_num_threads(2);
     tch::manual_seed(shape.iter().sum());
     let options = (kind, Device::Cpu);
@@ -128,6 +127,12 @@ fn what_the_kernels_do_not_take_is_an_error() {
     }
     let error = norm_relu_pool(x, &weight.to_kind(Kind::Double), bias, EPSILON).unwrap_err();
     assert_eq!(error.message, "weight must be Float [4], found Double [4]");
+}
+
+#[test]
+fn loops_are_divided_among_libtorchs_threads() {
+    tch::set_num_threads(2);
+    assert_eq!(threads(), 2, "libtorch's `parallel_for` is a plain loop where it is compiled without OpenMP");
 }
 
 fn libtorchs_convolution(

@@ -79,9 +79,14 @@ struct Weight {
 };
 
 bool fits(const Tensor &images, int64_t other_channels, int64_t stride, int64_t padding) {
-  return avx2_is_best() && images.device().is_cpu() && images.scalar_type() == at::kFloat && images.dim() == 4 &&
-         stride == 1 && padding == 1 && images.is_contiguous(channels_last) && images.size(1) % tile_columns == 0 &&
-         other_channels % tile_columns == 0 && Grid(images).tiles() >= fewest_tiles;
+  if (!avx2_is_best() || !images.device().is_cpu() || images.scalar_type() != at::kFloat || images.dim() != 4 ||
+      stride != 1 || padding != 1 || !images.is_contiguous(channels_last) || images.size(1) % tile_columns != 0 ||
+      other_channels % tile_columns != 0)
+    return false;
+  const Grid grid(images);
+  // Images that their tiles exceed by much leave less than half of the multiplications to save.
+  const int64_t direct = grid.images * grid.height * grid.width * 9, here = grid.tiles() * frequencies;
+  return grid.tiles() >= fewest_tiles && direct >= 2 * here;
 }
 
 } // namespace

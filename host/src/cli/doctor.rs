@@ -161,6 +161,14 @@ fn plugin_json((path, loaded): &Opened) -> Value {
 
 fn threads() -> Finding {
     let (threads, cores) = (tch::get_num_threads(), std::thread::available_parallelism());
+    let kernels = guard_kernels::threads();
+    if kernels < i64::from(threads) {
+        return Finding::warn(
+            "threads",
+            format!("{threads}, of which this build's own kernels take {kernels}"),
+            "compile it with GCC: `CXX=g++ cargo build --release`",
+        );
+    }
     match cores {
         Ok(cores) if threads as usize > cores.get() => Finding::warn(
             "threads",
