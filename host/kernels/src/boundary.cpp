@@ -7,6 +7,7 @@
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/empty_like.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdlib>
 #include <cstring>
@@ -73,11 +74,11 @@ char *guard_kernels_batch_statistics(const at::Tensor *input, at::Tensor **mean,
   });
 }
 
-// Into how many parts libtorch's `parallel_for` divides a loop here.
-int64_t guard_kernels_threads() noexcept {
+// Whether libtorch's `parallel_for` divides a loop here.
+bool guard_kernels_parallel() noexcept {
   std::atomic<int64_t> parts{0};
-  at::parallel_for(0, 1024, 1, [&](int64_t, int64_t) { ++parts; });
-  return parts;
+  at::parallel_for(0, std::max(2, at::get_num_threads()), 1, [&](int64_t, int64_t) { ++parts; });
+  return parts > 1;
 }
 
 // `tensor` and `momentum` in place, by one step of PyTorch's SGD.

@@ -1,4 +1,4 @@
-//! Layers that libtorch computes slowly on CPUs, in C++: `pooling.cpp`, `convolution.cpp`. With `host/device` the only unsafe
+//! Layers that libtorch computes slowly on CPUs, in C++: `pooling.cpp`, `convolution.cpp`, `statistics.cpp`. With `host/device` the only unsafe
 //! code of the host's side; the host itself forbids it.
 //!
 //! Each function gives what the operations of libtorch that it names give, but for rounding, and can be differentiated any
@@ -34,7 +34,7 @@ unsafe extern "C" {
         mean: *mut *mut C_tensor,
         variance: *mut *mut C_tensor,
     ) -> *mut c_char;
-    fn guard_kernels_threads() -> i64;
+    fn guard_kernels_parallel() -> bool;
     fn guard_kernels_sgd(
         tensor: *mut C_tensor,
         momentum: *mut C_tensor,
@@ -46,26 +46,30 @@ unsafe extern "C" {
     ) -> *mut c_char;
 }
 
-/// On how many threads the kernels run: libtorch's, or one where they were compiled without OpenMP (see `build.rs`).
-pub fn threads() -> i64 {
+/// Whether the kernels run on libtorch's threads, if it has several: not where they were compiled without OpenMP (see
+/// `build.rs`).
+pub fn parallel() -> bool {
     // SAFETY: takes nothing and cannot fail.
-    unsafe { guard_kernels_threads() }
+    unsafe { guard_kernels_parallel() }
 }
 
-/// Whether the kernels take these activations: `[N,C,H,W]` on the CPU, float32 or float64, stored channels last.
+/// Whether [`norm_relu_pool`] takes these activations: `[N,C,H,W]` on the CPU, float32 or float64. Others than those that
+/// are [`channels_last`] are copied.
 pub fn serve(x: &Tensor) -> bool {
-    x.device() == tch::Device::Cpu
-        && matches!(x.kind(), Kind::Float | Kind::Double)
-        && x.dim() == 4
-        && x.permute([0, 2, 3, 1]).is_contiguous()
+    x.device() == tch::Device::Cpu && matches!(x.kind(), Kind::Float | Kind::Double) && x.dim() == 4
+}
+
+/// Whether `[N,C,H,W]` is stored channels last, as [`average_pool`] needs it.
+pub fn channels_last(x: &Tensor) -> bool {
+    x.dim() == 4 && x.permute([0, 2, 3, 1]).is_contiguous()
 }
 
 /// Averages over windows of 2×2, `[N,C,H,W]` to `[N,C,⌊H/2⌋,⌊W/2⌋]`: `avg_pool2d`.
 ///
 /// # Errors
-/// If [`serve`] does not hold, or libtorch fails.
+/// If [`serve`] or [`channels_last`] does not hold, or libtorch fails.
 pub fn average_pool(x: &Tensor) -> Result<Tensor> {
-    check_served(x)?;
+    check(x.defined() && serve(x) && channels_last(x), "stored channels last")?;
     // SAFETY: a live, defined tensor of the layout that the kernel expects; `output` is written on success only.
     made(|output| unsafe { guard_kernels_average_pool(x.as_ptr(), output) })
 }
@@ -76,7 +80,7 @@ pub fn average_pool(x: &Tensor) -> Result<Tensor> {
 /// # Errors
 /// If [`serve`] does not hold, weight and bias do not fit, or libtorch fails.
 pub fn norm_relu_pool(x: &Tensor, weight: &Tensor, bias: &Tensor, epsilon: f64) -> Result<Tensor> {
-    check_served(x)?;
+    check(x.defined() && serve(x), "in any order")?;
     for (name, tensor) in [("weight", weight), ("bias", bias)] {
         if tensor.size() != [x.size()[1]] || tensor.kind() != x.kind() || !tensor.is_contiguous() {
             let (size, kind, like) = (tensor.size(), tensor.kind(), x.size()[1]);
@@ -171,11 +175,13 @@ pub fn sgd(tensor: &mut Tensor, momentum: &mut Tensor, gradient: &Tensor, step: 
     })
 }
 
-fn check_served(x: &Tensor) -> Result<()> {
-    if x.defined() && serve(x) {
-        return Ok(());
+fn check(served: bool, stored: &str) -> Result<()> {
+    match served {
+        true => Ok(()),
+        false => {
+            Err(Error::new(format!("the kernel takes float32 or float64 [N,C,H,W] on the CPU, {stored}")))
+        }
     }
-    Err(Error::new("the kernels take float32 or float64 [N,C,H,W] on the CPU, stored channels last"))
 }
 
 /// The tensor that a kernel makes, or its message as an error.

@@ -1,5 +1,5 @@
-// Pooling of 2×2 windows of [N,C,H,W] stored channels last, alone and behind instance norm and ReLU; differentiable any
-// number of times.
+// Pooling of 2×2 windows of [N,C,H,W], alone and behind instance norm and ReLU; differentiable any number of times. What
+// is not stored channels last is copied.
 //
 // `norm_relu_pool` goes over an image's channels a few at a time, while they are in the cache, and keeps nothing between
 // passes but its input, and a mean and a scale per plane.
@@ -253,7 +253,8 @@ struct Gradient : torch::autograd::Function<Gradient> {
                                   const std::vector<bool> &wanted, double epsilon) {
     // Views, for the gradient's own graph leads to the input as well.
     const Tensor g = saved[0].alias(), x = saved[1].alias(), weight = saved[2].alias(), bias = saved[3].alias();
-    const std::vector<bool> of{wanted[1], wanted[2], wanted[3]};
+    // Of the three gradients those of frozen inputs are handed to nobody.
+    const std::vector<bool> of{x.requires_grad(), weight.requires_grad(), bias.requires_grad()};
     const auto first = graph_of({composed(x, weight, bias, epsilon)}, {x, weight, bias}, {g}, of);
     variable_list gradients, along;
     for (size_t i = 0; i < of.size(); ++i)

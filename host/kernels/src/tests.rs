@@ -18,7 +18,7 @@ fn inputs(shape: [i64; 4], kind: Kind) -> [Tensor; 3] {
     tch::manual_seed(shape.iter().sum());
     let options = (kind, Device::Cpu);
     let scale = Tensor::rand([shape[0], shape[1], 1, 1], options) * 4.0;
-    let x = channels_last(&(Tensor::randn(shape, options) * &scale + scale));
+    let x = stored_channels_last(&(Tensor::randn(shape, options) * &scale + scale));
     [x, Tensor::randn([shape[1]], options), Tensor::randn([shape[1]], options)]
         .map(|tensor| tensor.set_requires_grad(true))
 }
@@ -78,6 +78,36 @@ fn second_derivatives_are_libtorchs() {
     }
 }
 
+/// Every way to ask for the second derivative: some of input, weight, bias and the output's gradient, with directions on all
+/// three gradients, with a graph and without.
+#[test]
+fn second_derivatives_do_not_depend_on_what_else_is_asked_for() {
+    let [x, weight, bias] = &inputs([3, 19, 7, 9], Kind::Double);
+    let up = &Tensor::randn([3, 19, 3, 4], (Kind::Double, Device::Cpu)).set_requires_grad(true);
+    let directions = [x, weight, bias].map(|tensor| tensor.randn_like());
+    let second = |y: &Tensor, asked: &[&Tensor], graph: Graph| {
+        let first = grad(&(y * up).sum(None::<Kind>), &[x, weight, bias], Graph::Create).unwrap();
+        let products =
+            first.iter().zip(&directions).map(|(gradient, along)| (gradient * along).sum(None::<Kind>));
+        grad(&products.sum(), asked, graph).unwrap()
+    };
+    let all = [x, weight, bias, up];
+    for subset in 1..1 << all.len() {
+        let asked: Vec<&Tensor> =
+            (0..all.len()).filter(|at| subset >> at & 1 == 1).map(|at| all[at]).collect();
+        for graph in [Graph::Free, Graph::Create] {
+            let ours = second(&norm_relu_pool(x, weight, bias, EPSILON).unwrap(), &asked, graph);
+            let theirs = second(&plain(x, weight, bias), &asked, graph);
+            for (ours, theirs) in ours.iter().zip(&theirs) {
+                // The bias has none.
+                let deviation = (ours - theirs).abs().max().double_value(&[]);
+                let largest = theirs.abs().max().double_value(&[]);
+                assert!(deviation < 1e-9 * largest + 1e-12, "{subset:04b} {graph:?}: {deviation}");
+            }
+        }
+    }
+}
+
 #[test]
 fn third_derivatives_of_the_fused_layer_are_libtorchs() {
     for shape in [[3, 5, 8, 8], [2, 19, 7, 9], [3, 48, 6, 6]] {
@@ -132,7 +162,7 @@ fn what_the_kernels_do_not_take_is_an_error() {
 #[test]
 fn loops_are_divided_among_libtorchs_threads() {
     tch::set_num_threads(2);
-    assert_eq!(threads(), 2, "libtorch's `parallel_for` is a plain loop where it is compiled without OpenMP");
+    assert!(parallel(), "libtorch's `parallel_for` is a plain loop where it is compiled without OpenMP");
 }
 
 fn libtorchs_convolution(
@@ -155,8 +185,12 @@ fn convolved([from, to, size, side]: [i64; 4], kind: Kind) -> [Tensor; 3] {
     [x, weight, Tensor::randn([to], options)].map(|tensor| tensor.set_requires_grad(true))
 }
 
-fn channels_last(x: &Tensor) -> Tensor {
+fn stored_channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
+}
+
+fn stored_channels_last_or_flat(x: &Tensor) -> Tensor {
+    if x.dim() == 4 { stored_channels_last(x) } else { x.copy() }
 }
 
 /// Channels in and out, kernel, side; stride, padding. Tiles are of 16 × 6 channels: whole ones, parts, none. The first three
@@ -182,11 +216,13 @@ fn convolutions_and_their_gradients_are_libtorchs_in_any_layout() {
         let exact = convolved(shape, Kind::Double);
         let single = exact.each_ref().map(|t| t.detach().to_kind(Kind::Float));
         let [x, weight, bias] = single;
-        let stored_otherwise = [channels_last(&x), channels_last(&weight), bias.shallow_clone()];
+        let stored_otherwise =
+            [stored_channels_last(&x), stored_channels_last(&weight), bias.shallow_clone()];
         let single = [x, weight, bias].map(|tensor| tensor.set_requires_grad(true));
         let stored_otherwise = stored_otherwise.map(|tensor| tensor.detach().set_requires_grad(true));
         let reference = libtorchs_convolution(&exact[0], &exact[1], Some(&exact[2]), stride, padding);
-        let direction = reference.randn_like();
+        // Stored as the activations are, as gradients in a network are.
+        let direction = stored_channels_last(&reference.randn_like());
         let gradients = |y: &Tensor, inputs: &[Tensor; 3]| {
             let weighted = y * direction.to_kind(y.kind());
             grad(&weighted.sum(None::<Kind>), &inputs.iter().collect::<Vec<_>>(), Graph::Free).unwrap()
@@ -227,6 +263,46 @@ fn convolutions_have_libtorchs_second_and_third_derivatives() {
 }
 
 #[test]
+fn second_derivatives_in_float32_are_those_in_float64() {
+    for (shape, [stride, padding]) in [([32, 48, 3, 12], [1, 1]), ([16, 16, 3, 41], [1, 1])] {
+        let exact = convolved(shape, Kind::Double);
+        let single = exact
+            .each_ref()
+            .map(|t| stored_channels_last_or_flat(&t.detach().to_kind(Kind::Float)).set_requires_grad(true));
+        let second = |[x, weight, bias]: &[Tensor; 3], layer: &dyn Fn() -> Tensor| {
+            let inputs = [x, weight, bias];
+            let first =
+                grad(&layer().pow_tensor_scalar(3).mean(None::<Kind>), &inputs, Graph::Create).unwrap();
+            let value: Tensor = first.iter().map(|gradient| gradient.square().mean(None::<Kind>)).sum();
+            grad(&value, &inputs, Graph::Free).unwrap()
+        };
+        let [x, weight, bias] = &exact;
+        let theirs = second(&exact, &|| libtorchs_convolution(x, weight, Some(bias), stride, padding));
+        let [x, weight, bias] = &single;
+        let ours = second(&single, &|| convolution(x, weight, Some(bias), stride, padding).unwrap());
+        for (ours, theirs) in ours.iter().zip(&theirs) {
+            assert!(off(ours, theirs) < 2e-5, "{shape:?}: {}", off(ours, theirs));
+        }
+    }
+}
+
+#[test]
+fn no_image_touches_its_batch_mates() {
+    let [x, weight, bias] = convolved([32, 48, 3, 12], Kind::Float).map(|tensor| tensor.detach());
+    let x = stored_channels_last(&x.repeat([2, 1, 1, 1]));
+    let whole = convolution(&x, &weight, Some(&bias), 1, 1).unwrap();
+    let spoilt = stored_channels_last(&x.copy());
+    let _ = spoilt.select(0, 3).fill_(f64::NAN);
+    let found = convolution(&spoilt, &weight, Some(&bias), 1, 1).unwrap();
+    for image in 0..10 {
+        let (found, whole) = (found.select(0, image), whole.select(0, image));
+        assert!(if image == 3 { found.isnan().all().int64_value(&[]) == 1 } else { found == whole });
+    }
+    let turned = stored_channels_last(&x.flip([0]));
+    assert_eq!(convolution(&turned, &weight, Some(&bias), 1, 1).unwrap().flip([0]), whole);
+}
+
+#[test]
 fn an_input_gradient_is_taken_without_the_weights() {
     let [x, weight, _] = &convolved([16, 8, 3, 8], Kind::Double);
     let y = convolution(x, &weight.detach(), None, 1, 1).unwrap().square().sum(None::<Kind>);
@@ -234,13 +310,19 @@ fn an_input_gradient_is_taken_without_the_weights() {
     let [ours, theirs] = [y, theirs].map(|y| grad(&y, &[x], Graph::Free).unwrap().remove(0));
     assert!(off(&ours, &theirs) < 1e-12);
     assert!(convolution(&Tensor::new(), weight, None, 1, 1).is_err());
+    let [x, weight, bias] = &convolved([32, 48, 3, 12], Kind::Float);
+    let x = &stored_channels_last(x);
+    assert!(convolution(x, weight, Some(&bias.narrow(0, 0, 16)), 1, 1).is_err());
+    assert!(convolution(x, weight, Some(&bias.to_kind(Kind::Double)), 1, 1).is_err());
+    assert!(convolution(x, &weight.narrow(0, 0, 0), None, 1, 1).is_err());
+    assert!(convolution(&x.narrow(1, 0, 0), &weight.narrow(1, 0, 0), None, 1, 1).is_err());
     assert!(convolution(x, &weight.narrow(1, 0, 3), None, 1, 1).is_err());
 }
 
 #[test]
 fn what_is_not_a_number_stays_so_and_does_not_spread_to_other_planes() {
     let [x, weight, bias] = &inputs([2, 4, 6, 6], Kind::Float);
-    let spoilt = channels_last(&x.detach().copy());
+    let spoilt = stored_channels_last(&x.detach().copy());
     let _ = spoilt.select(0, 0).select(0, 1).fill_(f64::NAN);
     let (ours, theirs) =
         (norm_relu_pool(&spoilt, weight, bias, EPSILON).unwrap(), plain(&spoilt, weight, bias));
@@ -254,7 +336,7 @@ fn a_step_of_sgd_is_pytorchs_however_the_gradient_is_stored() {
     let (start, gradient) = (make(), make().sin());
     let step = SgdStep { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: false };
     for nesterov in [false, true] {
-        for stored in [gradient.shallow_clone(), channels_last(&gradient)] {
+        for stored in [gradient.shallow_clone(), stored_channels_last(&gradient)] {
             let (mut tensor, mut momentum) = (start.copy(), &start * 0.5);
             let direction = &momentum * 0.9 + &gradient + &start * 0.01;
             let moved =
@@ -268,7 +350,7 @@ fn a_step_of_sgd_is_pytorchs_however_the_gradient_is_stored() {
     sgd(&mut tensor, &mut momentum, &gradient, SgdStep { momentum: 0.0, ..step }).unwrap();
     assert!(off(&tensor, &(&start - (&gradient + &start * 0.01) * 0.1)) < 1e-14);
     assert_eq!(momentum, start.zeros_like(), "without momentum nothing is kept");
-    let (mut tensor, mut momentum) = (start.copy(), channels_last(&start));
+    let (mut tensor, mut momentum) = (start.copy(), stored_channels_last(&start));
     assert!(sgd(&mut tensor, &mut momentum, &gradient, step).is_err());
     assert!(sgd(&mut tensor, &mut start.copy(), &gradient.narrow(0, 0, 1), step).is_err());
     assert_eq!(tensor, start);
@@ -276,7 +358,7 @@ fn a_step_of_sgd_is_pytorchs_however_the_gradient_is_stored() {
 
 #[test]
 fn statistics_per_channel_and_their_derivatives_are_libtorchs() {
-    for stored in [Tensor::shallow_clone, channels_last as fn(&Tensor) -> Tensor] {
+    for stored in [Tensor::shallow_clone, stored_channels_last as fn(&Tensor) -> Tensor] {
         let x = &stored(&inputs([4, 5, 6, 7], Kind::Double)[0].detach()).set_requires_grad(true);
         let derivatives = |statistics: &dyn Fn(&Tensor) -> (Tensor, Tensor)| {
             let (mean, variance) = statistics(&(x * x));

@@ -5,7 +5,8 @@
 
 namespace guard::avx2 {
 
-// How many output channels a tile of a weight's gradient has, and how many input channels.
+// The sums that stay in registers: those of so many rows and columns of a matrix. In a weight's gradient rows are output
+// channels, columns input channels.
 constexpr int64_t tile_rows = 6, tile_columns = 16;
 
 // What the tiles of one tap of a convolution's weight are summed over.

@@ -4,6 +4,10 @@
 // pair of channels; there a convolution is a product of matrices, tiles × channels by channels × channels, for each
 // frequency. That is a quarter of the multiplications: on CPUs with AVX2 half the time of oneDNN's convolutions or less.
 // The weight's gradient is the adjoint in the weight. Errors are about twice those of a sum in order.
+//
+// A tile sees all of its patch: a value that is not finite, or so large that its square is not, spoils the tiles beside it
+// where a sum would spoil the positions beside it. No other image is touched: what an image comes to depends on the others
+// only in that few of them go by libtorch (`fewest_tiles`).
 
 #include "winograd.h"
 #include "tiles.h"
@@ -81,7 +85,7 @@ struct Weight {
 bool fits(const Tensor &images, int64_t other_channels, int64_t stride, int64_t padding) {
   if (!avx2_is_best() || !images.device().is_cpu() || images.scalar_type() != at::kFloat || images.dim() != 4 ||
       stride != 1 || padding != 1 || !images.is_contiguous(channels_last) || images.size(1) % tile_columns != 0 ||
-      other_channels % tile_columns != 0)
+      other_channels % tile_columns != 0 || images.size(1) == 0 || other_channels == 0)
     return false;
   const Grid grid(images);
   // Images that their tiles exceed by much leave less than half of the multiplications to save.
@@ -100,8 +104,10 @@ bool serves(const Tensor &images, const Tensor &weight, int64_t stride, int64_t 
 
 Tensor convolve(const Tensor &images, const Tensor &weight, const std::optional<Tensor> &bias, Direction direction) {
   const Weight kernel(weight, direction);
-  TORCH_CHECK(!bias || (bias->dim() == 1 && bias->size(0) == kernel.to && bias->scalar_type() == at::kFloat),
-              "the bias must be float32 [", kernel.to, "], found ", bias->scalar_type(), " ", bias->sizes());
+  if (bias)
+    TORCH_CHECK(bias->device().is_cpu() && bias->scalar_type() == at::kFloat && bias->sizes() == at::IntArrayRef{kernel.to},
+                "the bias must be float32 [", kernel.to, "] on the CPU, found ", bias->scalar_type(), " ", bias->sizes(),
+                " on ", bias->device());
   const Grid grid(images);
   const int64_t from = kernel.from, to = kernel.to, panels = to / tile_columns;
   Tensor result = at::empty({grid.images, to, grid.height, grid.width}, images.options().memory_format(channels_last));

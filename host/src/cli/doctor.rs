@@ -161,11 +161,10 @@ fn plugin_json((path, loaded): &Opened) -> Value {
 
 fn threads() -> Finding {
     let (threads, cores) = (tch::get_num_threads(), std::thread::available_parallelism());
-    let kernels = guard_kernels::threads();
-    if kernels < i64::from(threads) {
+    if threads > 1 && !guard_kernels::parallel() {
         return Finding::warn(
             "threads",
-            format!("{threads}, of which this build's own kernels take {kernels}"),
+            format!("{threads}, of which this build's own kernels take one"),
             "compile it with GCC: `CXX=g++ cargo build --release`",
         );
     }

@@ -61,7 +61,11 @@ impl<'a> Run<'a> {
                     let (weight, bias) = (&parameters[*weight], &parameters[*weight + 1]);
                     guard_kernels::norm_relu_pool(&x, weight, bias, EPSILON)?
                 }
-                (Operation::AveragePool, _) if guard_kernels::serve(&x) => guard_kernels::average_pool(&x)?,
+                (Operation::AveragePool, _)
+                    if guard_kernels::serve(&x) && guard_kernels::channels_last(&x) =>
+                {
+                    guard_kernels::average_pool(&x)?
+                }
                 (Operation::Relu, _) if own => x.f_relu_()?,
                 _ => self.one(operation, x)?,
             };

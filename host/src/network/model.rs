@@ -284,11 +284,12 @@ fn suits_channels_last(program: &Program, precision: Precision, like: &Tensor) -
     }
     let convolves = |operation: &Operation, _: &[Operation]| matches!(operation, Operation::Convolution(_));
     let wants_planes = |operation: &Operation, after: &[Operation]| match operation {
-        // On the CPU `guard_kernels` takes it together with what follows.
+        // `guard_kernels` takes it together with what follows.
         Operation::GroupNorm { groups, weight } => {
             let instance = program.parameters[*weight].shape == [*groups];
             let pooled = matches!(after, [Operation::Relu, Operation::AveragePool, ..]);
-            like.device() != Device::Cpu || !instance || !pooled
+            let served = like.device() == Device::Cpu && precision != Precision::Bf16;
+            !(served && instance && pooled)
         }
         Operation::LayerNorm { .. } | Operation::Tokens { .. } => true,
         _ => false,

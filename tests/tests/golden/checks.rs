@@ -32,7 +32,7 @@ pub struct Checks<'a> {
     twin: Option<(&'a Case, HashMap<String, Tensor>)>,
     /// Keys that nothing has looked at yet.
     open: BTreeSet<String>,
-    /// How many roundings the images are off.
+    /// How many roundings darker the images are.
     roundings: i32,
     compared: usize,
     closest: Option<Deviation>,
@@ -56,8 +56,15 @@ pub struct Report {
     pub uncompared: Vec<(String, String)>,
 }
 
+impl Report {
+    /// The keys that failed.
+    pub fn keys(&self) -> impl Iterator<Item = String> {
+        self.failures.iter().filter_map(|failure| Some(failure.split('`').nth(1)?.to_string()))
+    }
+}
+
 impl<'a> Checks<'a> {
-    /// Of a case whose images are multiplied by 1 + `roundings` · ε.
+    /// Of a case whose images are multiplied by 1 − `roundings` · ε.
     pub fn new(golden: &'a Golden, case: &'a Case, roundings: i32) -> Result<Self> {
         let twin = golden.twin(case).filter(|_| !case.dropped.is_empty());
         Ok(Self {
@@ -92,7 +99,7 @@ impl<'a> Checks<'a> {
     pub fn examples(&mut self) -> Result<Examples> {
         let space = self.case.space()?;
         let images = self.input(if space == Space::Pixels { "images" } else { "images_norm" })?;
-        let images = images * (1.0 + f64::from(self.roundings) * f64::from(f32::EPSILON));
+        let images = images * (1.0 - f64::from(self.roundings) * f64::from(f32::EPSILON));
         Ok(Examples::new(images, self.input("labels")?, space))
     }
 

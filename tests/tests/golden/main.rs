@@ -29,7 +29,7 @@ mod trades;
 mod trajectory;
 
 use checks::Checks;
-use index::{Dtype, Golden, folder};
+use index::{Golden, folder};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::{
     process::ExitCode,
@@ -37,12 +37,12 @@ use std::{
 };
 use tally::Tally;
 
-/// How many roundings off a float32 case's images may be at most.
-const ROUNDINGS: i32 = 4;
+/// Float32 cases with a ReLU whose argument is within rounding of 0, where gradients jump: in this one an argument is 3.1e-7,
+/// and the recorded float32 activations beside it are off by 2.5e-6. Which side a computation is on says nothing of it.
+const KINKS: [&str; 1] = ["rna.basic_train.f32"];
 
-/// Why they may be. An example is `rna.basic_train.f32`, where a ReLU's argument is 3.1e-7 and the recorded float32
-/// activations beside it are off by 2.5e-6.
-const KINK: &str = "gradients jump where a ReLU's argument is within rounding of 0";
+/// How many roundings darker the images of such a case may be at most.
+const ROUNDINGS: i32 = 4;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
@@ -112,16 +112,16 @@ fn one(
         let outcome = check(&mut checks);
         Ok((outcome, checks.report()))
     };
-    let (mut outcome, mut report) = attempt(0)?;
-    if case.dtype == Dtype::F32 {
+    let (outcome, mut report) = attempt(0)?;
+    if outcome.is_ok() && !report.failures.is_empty() && KINKS.contains(&case.title().as_str()) {
         for roundings in 1..=ROUNDINGS {
-            if outcome.is_err() || report.failures.is_empty() {
+            let (outcome, mut beside) = attempt(roundings)?;
+            if outcome.is_ok() && beside.failures.is_empty() {
+                let reason = format!("at the recorded images, but at some {roundings} roundings darker");
+                beside.uncompared.extend(report.keys().map(|key| (key, reason.clone())));
+                report = beside;
                 break;
             }
-            let key = report.failures[0].split('`').nth(1).unwrap_or_default().to_string();
-            (outcome, report) = attempt(roundings)?;
-            let reason = format!("at the recorded images, but at some off by {roundings} roundings: {KINK}");
-            report.uncompared.push((key, reason));
         }
     }
     tally.lock().expect("no trial panics while it holds the tally").add(kind, &report);
