@@ -150,7 +150,11 @@ fn frozen_weights_cost_no_gradient_and_leave_second_derivatives_whole() {
 #[test]
 fn what_the_kernels_do_not_take_is_an_error() {
     let [x, weight, bias] = &inputs([2, 4, 6, 6], Kind::Float);
-    assert!(!serve(&x.contiguous()) && !serve(&x.to_kind(Kind::BFloat16)));
+    let planes = x.contiguous();
+    assert!(serve(&planes) && !channels_last(&planes) && !serve(&x.to_kind(Kind::BFloat16)));
+    assert!(norm_relu_pool(&x.to_kind(Kind::BFloat16), weight, bias, EPSILON).is_err());
+    let same = norm_relu_pool(&planes, weight, bias, EPSILON).unwrap();
+    assert_eq!(same, norm_relu_pool(x, weight, bias, EPSILON).unwrap(), "copied if stored otherwise");
     for other in [x.transpose(2, 3), x.contiguous(), x.to_kind(Kind::BFloat16), x.select(0, 0), Tensor::new()]
     {
         assert!(average_pool(&other).unwrap_err().message.contains("[N,C,H,W]"));
@@ -315,7 +319,9 @@ fn an_input_gradient_is_taken_without_the_weights() {
     assert!(convolution(x, weight, Some(&bias.narrow(0, 0, 16)), 1, 1).is_err());
     assert!(convolution(x, weight, Some(&bias.to_kind(Kind::Double)), 1, 1).is_err());
     assert!(convolution(x, &weight.narrow(0, 0, 0), None, 1, 1).is_err());
-    assert!(convolution(&x.narrow(1, 0, 0), &weight.narrow(1, 0, 0), None, 1, 1).is_err());
+    let [none, of_none] = [x, weight].map(|tensor| tensor.narrow(1, 0, 0));
+    let theirs = libtorchs_convolution(&none, &of_none, None, 1, 1);
+    assert_eq!(convolution(&none, &of_none, None, 1, 1).unwrap(), theirs, "of no channels");
     assert!(convolution(x, &weight.narrow(1, 0, 3), None, 1, 1).is_err());
 }
 
