@@ -113,7 +113,7 @@ pub fn convolution(
         }
     }
     let bias = bias.map_or(ptr::null(), Tensor::as_ptr);
-    // SAFETY: live, defined tensors, the bias perhaps null; libtorch checks what they hold, and `output` is written on
+    // SAFETY: live, defined tensors, the bias perhaps null; the kernel checks what they hold, and `output` is written on
     // success only.
     made(|output| unsafe {
         guard_kernels_convolution(x.as_ptr(), weight.as_ptr(), bias, stride, padding, output)
