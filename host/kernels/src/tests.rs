@@ -302,8 +302,9 @@ fn no_image_touches_its_batch_mates() {
         let (found, whole) = (found.select(0, image), whole.select(0, image));
         assert!(if image == 3 { found.isnan().all().int64_value(&[]) == 1 } else { found == whole });
     }
-    let turned = stored_channels_last(&x.flip([0]));
-    assert_eq!(convolution(&turned, &weight, Some(&bias), 1, 1).unwrap().flip([0]), whole);
+    // Bitwise on the CPUs that Winograd's algorithm is for; libtorch promises less.
+    let turned = convolution(&stored_channels_last(&x.flip([0])), &weight, Some(&bias), 1, 1).unwrap();
+    assert!(off(&turned.flip([0]), &whole) < 1e-6);
 }
 
 #[test]
