@@ -10,6 +10,8 @@ namespace guard {
 
 using at::Tensor;
 
+constexpr auto channels_last = at::MemoryFormat::ChannelsLast;
+
 Tensor average_pool(const Tensor &input);
 Tensor norm_relu_pool(const Tensor &input, const Tensor &weight, const Tensor &bias, double epsilon);
 Tensor convolution(const Tensor &input, const Tensor &weight, const std::optional<Tensor> &bias, int64_t stride,

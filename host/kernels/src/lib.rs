@@ -1,5 +1,5 @@
-//! Layers that libtorch computes slowly on CPUs, in C++: `pooling.cpp`, `convolution.cpp`, `statistics.cpp`. With `host/device` the only unsafe
-//! code of the host's side; the host itself forbids it.
+//! Layers that libtorch computes slowly on CPUs, in C++: `pooling.cpp`, `convolution.cpp`, `statistics.cpp`. With
+//! `host/device` the only unsafe code of the host's side; the host itself forbids it.
 //!
 //! Each function gives what the operations of libtorch that it names give, but for rounding, and can be differentiated any
 //! number of times.
@@ -54,22 +54,22 @@ pub fn parallel() -> bool {
 }
 
 /// Whether [`norm_relu_pool`] takes these activations: `[N,C,H,W]` on the CPU, float32 or float64. Others than those that
-/// are [`channels_last`] are copied.
+/// are [`is_channels_last`] are copied.
 pub fn serve(x: &Tensor) -> bool {
     x.device() == tch::Device::Cpu && matches!(x.kind(), Kind::Float | Kind::Double) && x.dim() == 4
 }
 
 /// Whether `[N,C,H,W]` is stored channels last, as [`average_pool`] needs it.
-pub fn channels_last(x: &Tensor) -> bool {
+pub fn is_channels_last(x: &Tensor) -> bool {
     x.dim() == 4 && x.permute([0, 2, 3, 1]).is_contiguous()
 }
 
 /// Averages over windows of 2×2, `[N,C,H,W]` to `[N,C,⌊H/2⌋,⌊W/2⌋]`: `avg_pool2d`.
 ///
 /// # Errors
-/// If [`serve`] or [`channels_last`] does not hold, or libtorch fails.
+/// If [`serve`] or [`is_channels_last`] does not hold, or libtorch fails.
 pub fn average_pool(x: &Tensor) -> Result<Tensor> {
-    check(x.defined() && serve(x) && channels_last(x), "stored channels last")?;
+    check(x.defined() && serve(x) && is_channels_last(x), "stored channels last")?;
     // SAFETY: a live, defined tensor of the layout that the kernel expects; `output` is written on success only.
     made(|output| unsafe { guard_kernels_average_pool(x.as_ptr(), output) })
 }

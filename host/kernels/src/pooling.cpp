@@ -18,8 +18,6 @@
 namespace guard {
 namespace {
 
-constexpr auto channels_last = at::MemoryFormat::ChannelsLast;
-
 template <typename T> const StripLoops<T> &loops();
 template <> const StripLoops<float> &loops() {
   static const bool fast = has_avx2();

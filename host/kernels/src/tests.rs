@@ -18,7 +18,7 @@ fn inputs(shape: [i64; 4], kind: Kind) -> [Tensor; 3] {
     tch::manual_seed(shape.iter().sum());
     let options = (kind, Device::Cpu);
     let scale = Tensor::rand([shape[0], shape[1], 1, 1], options) * 4.0;
-    let x = stored_channels_last(&(Tensor::randn(shape, options) * &scale + scale));
+    let x = channels_last(&(Tensor::randn(shape, options) * &scale + scale));
     [x, Tensor::randn([shape[1]], options), Tensor::randn([shape[1]], options)]
         .map(|tensor| tensor.set_requires_grad(true))
 }
@@ -151,7 +151,7 @@ fn frozen_weights_cost_no_gradient_and_leave_second_derivatives_whole() {
 fn what_the_kernels_do_not_take_is_an_error() {
     let [x, weight, bias] = &inputs([2, 4, 6, 6], Kind::Float);
     let planes = x.contiguous();
-    assert!(serve(&planes) && !channels_last(&planes) && !serve(&x.to_kind(Kind::BFloat16)));
+    assert!(serve(&planes) && !is_channels_last(&planes) && !serve(&x.to_kind(Kind::BFloat16)));
     assert!(norm_relu_pool(&x.to_kind(Kind::BFloat16), weight, bias, EPSILON).is_err());
     let same = norm_relu_pool(&planes, weight, bias, EPSILON).unwrap();
     assert_eq!(same, norm_relu_pool(x, weight, bias, EPSILON).unwrap(), "copied if stored otherwise");
@@ -189,12 +189,12 @@ fn convolved([from, to, size, side]: [i64; 4], kind: Kind) -> [Tensor; 3] {
     [x, weight, Tensor::randn([to], options)].map(|tensor| tensor.set_requires_grad(true))
 }
 
-fn stored_channels_last(x: &Tensor) -> Tensor {
+fn channels_last(x: &Tensor) -> Tensor {
     x.permute([0, 2, 3, 1]).contiguous().permute([0, 3, 1, 2])
 }
 
-fn stored_channels_last_or_flat(x: &Tensor) -> Tensor {
-    if x.dim() == 4 { stored_channels_last(x) } else { x.copy() }
+fn channels_last_or_flat(x: &Tensor) -> Tensor {
+    if x.dim() == 4 { channels_last(x) } else { x.copy() }
 }
 
 /// Channels in and out, kernel, side; stride, padding. Tiles are of 16 × 6 channels: whole ones, parts, none. The first three
@@ -220,13 +220,12 @@ fn convolutions_and_their_gradients_are_libtorchs_in_any_layout() {
         let exact = convolved(shape, Kind::Double);
         let single = exact.each_ref().map(|t| t.detach().to_kind(Kind::Float));
         let [x, weight, bias] = single;
-        let stored_otherwise =
-            [stored_channels_last(&x), stored_channels_last(&weight), bias.shallow_clone()];
+        let stored_otherwise = [channels_last(&x), channels_last(&weight), bias.shallow_clone()];
         let single = [x, weight, bias].map(|tensor| tensor.set_requires_grad(true));
         let stored_otherwise = stored_otherwise.map(|tensor| tensor.detach().set_requires_grad(true));
         let reference = libtorchs_convolution(&exact[0], &exact[1], Some(&exact[2]), stride, padding);
         // Stored as the activations are, as gradients in a network are.
-        let direction = stored_channels_last(&reference.randn_like());
+        let direction = channels_last(&reference.randn_like());
         let gradients = |y: &Tensor, inputs: &[Tensor; 3]| {
             let weighted = y * direction.to_kind(y.kind());
             grad(&weighted.sum(None::<Kind>), &inputs.iter().collect::<Vec<_>>(), Graph::Free).unwrap()
@@ -272,7 +271,7 @@ fn second_derivatives_in_float32_are_those_in_float64() {
         let exact = convolved(shape, Kind::Double);
         let single = exact
             .each_ref()
-            .map(|t| stored_channels_last_or_flat(&t.detach().to_kind(Kind::Float)).set_requires_grad(true));
+            .map(|t| channels_last_or_flat(&t.detach().to_kind(Kind::Float)).set_requires_grad(true));
         let second = |[x, weight, bias]: &[Tensor; 3], layer: &dyn Fn() -> Tensor| {
             let inputs = [x, weight, bias];
             let first =
@@ -293,9 +292,9 @@ fn second_derivatives_in_float32_are_those_in_float64() {
 #[test]
 fn no_image_touches_its_batch_mates() {
     let [x, weight, bias] = convolved([32, 48, 3, 12], Kind::Float).map(|tensor| tensor.detach());
-    let x = stored_channels_last(&x.repeat([2, 1, 1, 1]));
+    let x = channels_last(&x.repeat([2, 1, 1, 1]));
     let whole = convolution(&x, &weight, Some(&bias), 1, 1).unwrap();
-    let spoilt = stored_channels_last(&x.copy());
+    let spoilt = channels_last(&x.copy());
     let _ = spoilt.select(0, 3).fill_(f64::NAN);
     let found = convolution(&spoilt, &weight, Some(&bias), 1, 1).unwrap();
     for image in 0..10 {
@@ -303,7 +302,7 @@ fn no_image_touches_its_batch_mates() {
         assert!(if image == 3 { found.isnan().all().int64_value(&[]) == 1 } else { found == whole });
     }
     // Bitwise on the CPUs that Winograd's algorithm is for; libtorch promises less.
-    let turned = convolution(&stored_channels_last(&x.flip([0])), &weight, Some(&bias), 1, 1).unwrap();
+    let turned = convolution(&channels_last(&x.flip([0])), &weight, Some(&bias), 1, 1).unwrap();
     assert!(off(&turned.flip([0]), &whole) < 1e-6);
 }
 
@@ -316,7 +315,7 @@ fn an_input_gradient_is_taken_without_the_weights() {
     assert!(off(&ours, &theirs) < 1e-12);
     assert!(convolution(&Tensor::new(), weight, None, 1, 1).is_err());
     let [x, weight, bias] = &convolved([32, 48, 3, 12], Kind::Float);
-    let x = &stored_channels_last(x);
+    let x = &channels_last(x);
     assert!(convolution(x, weight, Some(&bias.narrow(0, 0, 16)), 1, 1).is_err());
     assert!(convolution(x, weight, Some(&bias.to_kind(Kind::Double)), 1, 1).is_err());
     assert!(convolution(x, &weight.narrow(0, 0, 0), None, 1, 1).is_err());
@@ -329,7 +328,7 @@ fn an_input_gradient_is_taken_without_the_weights() {
 #[test]
 fn what_is_not_a_number_stays_so_and_does_not_spread_to_other_planes() {
     let [x, weight, bias] = &inputs([2, 4, 6, 6], Kind::Float);
-    let spoilt = stored_channels_last(&x.detach().copy());
+    let spoilt = channels_last(&x.detach().copy());
     let _ = spoilt.select(0, 0).select(0, 1).fill_(f64::NAN);
     let (ours, theirs) =
         (norm_relu_pool(&spoilt, weight, bias, EPSILON).unwrap(), plain(&spoilt, weight, bias));
@@ -343,7 +342,7 @@ fn a_step_of_sgd_is_pytorchs_however_the_gradient_is_stored() {
     let (start, gradient) = (make(), make().sin());
     let step = SgdStep { learning_rate: 0.1, momentum: 0.9, weight_decay: 0.01, nesterov: false };
     for nesterov in [false, true] {
-        for stored in [gradient.shallow_clone(), stored_channels_last(&gradient)] {
+        for stored in [gradient.shallow_clone(), channels_last(&gradient)] {
             let (mut tensor, mut momentum) = (start.copy(), &start * 0.5);
             let direction = &momentum * 0.9 + &gradient + &start * 0.01;
             let moved =
@@ -357,7 +356,7 @@ fn a_step_of_sgd_is_pytorchs_however_the_gradient_is_stored() {
     sgd(&mut tensor, &mut momentum, &gradient, SgdStep { momentum: 0.0, ..step }).unwrap();
     assert!(off(&tensor, &(&start - (&gradient + &start * 0.01) * 0.1)) < 1e-14);
     assert_eq!(momentum, start.zeros_like(), "without momentum nothing is kept");
-    let (mut tensor, mut momentum) = (start.copy(), stored_channels_last(&start));
+    let (mut tensor, mut momentum) = (start.copy(), channels_last(&start));
     assert!(sgd(&mut tensor, &mut momentum, &gradient, step).is_err());
     assert!(sgd(&mut tensor, &mut start.copy(), &gradient.narrow(0, 0, 1), step).is_err());
     assert_eq!(tensor, start);
@@ -365,7 +364,7 @@ fn a_step_of_sgd_is_pytorchs_however_the_gradient_is_stored() {
 
 #[test]
 fn statistics_per_channel_and_their_derivatives_are_libtorchs() {
-    for stored in [Tensor::shallow_clone, stored_channels_last as fn(&Tensor) -> Tensor] {
+    for stored in [Tensor::shallow_clone, channels_last as fn(&Tensor) -> Tensor] {
         let x = &stored(&inputs([4, 5, 6, 7], Kind::Double)[0].detach()).set_requires_grad(true);
         let derivatives = |statistics: &dyn Fn(&Tensor) -> (Tensor, Tensor)| {
             let (mean, variance) = statistics(&(x * x));

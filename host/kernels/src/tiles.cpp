@@ -59,16 +59,22 @@ constexpr float p = 5.0f / 8, q = 3.0f / 2, pp = p * p, qq = q * q;
 // 1 ÷ what a kernel's polynomial is divided by at 0, ±p and ±q.
 constexpr float at_0 = 1 / (pp * qq), at_p = 1 / (2 * pp * (pp - qq)), at_q = 1 / (2 * qq * (qq - pp));
 
-// One dimension of each transform; values are `from` apart, results `to`.
+// One dimension of each transform; values are `from` apart, results `step`.
+
+// At ±p and ±q, from the even and the odd part of a polynomial.
+void at_both_signs(const Vector &even_p, const Vector &odd_p, const Vector &even_q, const Vector &odd_q, Vector *to,
+                   int64_t step) {
+  to[step] = even_p + odd_p;
+  to[2 * step] = even_p - odd_p;
+  to[3 * step] = even_q + odd_q;
+  to[4 * step] = even_q - odd_q;
+}
 
 void line_from_patch(const Vector *d, int64_t from, Vector *to, int64_t step) {
   const Vector d1 = d[from], d2 = d[2 * from], d3 = d[3 * from], d4 = d[4 * from];
   const Vector even_p = d4 - qq * d2, odd_p = p * (d3 - qq * d1), even_q = d4 - pp * d2, odd_q = q * (d3 - pp * d1);
   to[0] = pp * qq * d[0] - (pp + qq) * d2 + d4;
-  to[step] = even_p + odd_p;
-  to[2 * step] = even_p - odd_p;
-  to[3 * step] = even_q + odd_q;
-  to[4 * step] = even_q - odd_q;
+  at_both_signs(even_p, odd_p, even_q, odd_q, to, step);
   to[5 * step] = pp * qq * d1 - (pp + qq) * d3 + d[5 * from];
 }
 
@@ -85,10 +91,7 @@ void line_from_tile(const Vector *y, int64_t from, Vector *to, int64_t step) {
   const Vector y0 = y[0], y1 = y[from], y2 = y[2 * from], y3 = y[3 * from];
   const Vector even_p = y0 + pp * y2, odd_p = p * (y1 + pp * y3), even_q = y0 + qq * y2, odd_q = q * (y1 + qq * y3);
   to[0] = y0;
-  to[step] = even_p + odd_p;
-  to[2 * step] = even_p - odd_p;
-  to[3 * step] = even_q + odd_q;
-  to[4 * step] = even_q - odd_q;
+  at_both_signs(even_p, odd_p, even_q, odd_q, to, step);
   to[5 * step] = y3;
 }
 
@@ -96,10 +99,7 @@ void line_from_taps(const Vector *g, int64_t from, Vector *to, int64_t step) {
   const Vector g0 = g[0], g1 = g[from], g2 = g[2 * from];
   const Vector even_p = at_p * (g0 + pp * g2), odd_p = at_p * p * g1, even_q = at_q * (g0 + qq * g2), odd_q = at_q * q * g1;
   to[0] = at_0 * g0;
-  to[step] = even_p + odd_p;
-  to[2 * step] = even_p - odd_p;
-  to[3 * step] = even_q + odd_q;
-  to[4 * step] = even_q - odd_q;
+  at_both_signs(even_p, odd_p, even_q, odd_q, to, step);
   to[5 * step] = g2;
 }
 

@@ -15,12 +15,12 @@ using avx2::Positions, avx2::tile_columns, avx2::tile_rows;
 
 bool serves_weight(const Tensor &gradient, const Tensor &input) {
   return avx2_is_best() && input.scalar_type() == at::kFloat && input.size(1) % tile_columns == 0 &&
-         input.is_contiguous(at::MemoryFormat::ChannelsLast) && input.numel() > 0 && gradient.numel() > 0;
+         input.is_contiguous(channels_last) && input.numel() > 0 && gradient.numel() > 0;
 }
 
 Tensor weight_gradient(const Tensor &any_gradient, const Tensor &input, at::IntArrayRef shape, int64_t stride,
                        int64_t padding) {
-  const Tensor gradient = any_gradient.contiguous(at::MemoryFormat::ChannelsLast);
+  const Tensor gradient = any_gradient.contiguous(channels_last);
   const int64_t images = input.size(0), from = input.size(1), to = gradient.size(1), size = shape[2];
   const int64_t height = input.size(2), width = input.size(3), out_height = gradient.size(2), out_width = gradient.size(3);
   const int64_t row = (width + 2 * padding) * tile_columns, image = (height + 2 * padding) * row;
@@ -29,7 +29,7 @@ Tensor weight_gradient(const Tensor &any_gradient, const Tensor &input, at::IntA
   const int64_t together = std::clamp<int64_t>(256 / positions, 1, images);
   const int64_t panels = (to + tile_rows - 1) / tile_rows, panel = together * positions * tile_rows;
 
-  Tensor result = at::empty(shape, input.options().memory_format(at::MemoryFormat::ChannelsLast)).zero_();
+  Tensor result = at::empty(shape, input.options().memory_format(channels_last)).zero_();
   std::vector<float> packed(panels * panel);
   const float *g = gradient.const_data_ptr<float>(), *x = input.const_data_ptr<float>();
   float *out = result.mutable_data_ptr<float>();

@@ -2,8 +2,8 @@
 //
 // The output is cut into tiles of 4×4. The 6×6 inputs of each are mapped to as many frequencies, as are the taps of each
 // pair of channels; there a convolution is a product of matrices, tiles × channels by channels × channels, for each
-// frequency. That is a quarter of the multiplications: on CPUs with AVX2 half the time of oneDNN's convolutions or less.
-// The weight's gradient is the adjoint in the weight. Errors are about twice those of a sum in order.
+// frequency. That is a quarter of the multiplications. The weight's gradient is the adjoint in the weight. What it saves and
+// what it rounds away beside libtorch's: examples/convolutions.rs.
 //
 // A tile sees all of its patch: a value that is not finite, or so large that its square is not, spoils the tiles beside it
 // where a sum would spoil the positions beside it. No other image is touched: what an image comes to depends on the others
@@ -22,8 +22,6 @@ namespace guard::winograd {
 namespace {
 
 using avx2::frequencies, avx2::patch, avx2::tile, avx2::tile_columns;
-
-constexpr auto channels_last = at::MemoryFormat::ChannelsLast;
 
 // Fewer tiles are not worth the transform of the weight.
 constexpr int64_t fewest_tiles = 32;

@@ -62,7 +62,7 @@ impl<'a> Run<'a> {
                     guard_kernels::norm_relu_pool(&x, weight, bias, EPSILON)?
                 }
                 (Operation::AveragePool, _)
-                    if guard_kernels::serve(&x) && guard_kernels::channels_last(&x) =>
+                    if guard_kernels::serve(&x) && guard_kernels::is_channels_last(&x) =>
                 {
                     guard_kernels::average_pool(&x)?
                 }
