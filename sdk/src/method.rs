@@ -54,7 +54,7 @@ pub struct State {
     pub version: u32,
     /// Anything that is not a tensor.
     pub json: serde_json::Value,
-    /// Tensors by name.
+    /// Tensors by name; they come back in this order.
     pub tensors: Vec<(String, Tensor)>,
 }
 

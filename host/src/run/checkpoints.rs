@@ -54,6 +54,9 @@ pub struct Checkpoints {
 struct Record {
     version: u32,
     json: Value,
+    /// Of the tensors, as the state has them: their file keeps no order.
+    #[serde(default)]
+    names: Vec<String>,
     blake3: String,
 }
 
@@ -102,8 +105,9 @@ impl Checkpoints {
         };
         let named: Vec<_> = state.tensors.iter().map(on_cpu).collect();
         write_atomically(&tensors, |aside| Ok(Tensor::write_safetensors(&named, aside)?))?;
-        let blake3 = self.sum(*iteration, state.version, &state.json)?;
-        let written = Record { version: state.version, json: state.json.clone(), blake3 };
+        let names: Vec<String> = named.into_iter().map(|(name, _)| name).collect();
+        let blake3 = self.sum(*iteration, state.version, &state.json, &names)?;
+        let written = Record { version: state.version, json: state.json.clone(), names, blake3 };
         write_text(&record, &(serde_json::to_string(&written)? + "\n"))?;
         let (later, until_now): (Vec<u64>, Vec<u64>) =
             self.iterations("json")?.into_iter().partition(|other| other > iteration);
@@ -126,11 +130,12 @@ impl Checkpoints {
 
     fn read(&self, iteration: u64) -> Result<State> {
         let [tensors, record] = self.files(iteration);
-        let Record { version, json, blake3 } = read_json(&record)?;
-        if self.sum(iteration, version, &json)? != blake3 {
+        let Record { version, json, names, blake3 } = read_json(&record)?;
+        if self.sum(iteration, version, &json, &names)? != blake3 {
             return Err(unreadable(&tensors, "it is not what was written"));
         }
-        let tensors = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, error))?;
+        let mut tensors = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, error))?;
+        tensors.sort_by_key(|(name, _)| names.iter().position(|other| other == name));
         Ok(State { version, json, tensors })
     }
 
@@ -160,11 +165,14 @@ impl Checkpoints {
     }
 
     /// BLAKE3 of a state whose tensors are written, with its stage and iteration: no other checkpoint passes for it.
-    fn sum(&self, iteration: u64, version: u32, json: &Value) -> Result<String> {
+    fn sum(&self, iteration: u64, version: u32, json: &Value, names: &[String]) -> Result<String> {
         let [tensors, _] = self.files(iteration);
         let stage = self.folder.file_name().unwrap_or_default().display();
         let mut hasher = hashed(&tensors)?;
         hasher.update(format!("{stage} {iteration} {version} {json}").as_bytes());
+        for name in names {
+            hasher.update(format!(" {name}").as_bytes());
+        }
         Ok(hasher.finalize().to_hex().to_string())
     }
 }
@@ -215,6 +223,19 @@ mod tests {
         checkpoints.clear().unwrap();
         checkpoints.clear().unwrap();
         assert_eq!(newest(&checkpoints), (None, Vec::new()));
+    }
+
+    #[test]
+    fn tensors_come_back_in_the_order_in_which_a_method_gave_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let checkpoints = checkpoints(folder.path());
+        let names = ["w9", "w10", "b", "a", "z", "y"];
+        let tensors: Vec<_> = names.iter().map(|name| (name.to_string(), Tensor::from(1.0f32))).collect();
+        checkpoints
+            .write(&Checkpoint { iteration: 1, state: State { tensors, ..State::default() } })
+            .unwrap();
+        let found = checkpoints.newest(|warning| panic!("{warning}")).unwrap().unwrap().state;
+        assert_eq!(found.tensors.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), names);
     }
 
     #[test]
