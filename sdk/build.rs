@@ -1,6 +1,6 @@
-//! Compiles the C++ shim against libtorch's headers and tells the crate which libtorch that was.
+//! Compiles the C++ shim against libtorch's headers.
 
-use std::{env, fs, path::Path};
+use std::{env, path::Path};
 
 #[path = "rpath.rs"]
 mod rpath;
@@ -8,38 +8,13 @@ mod rpath;
 fn main() {
     rpath::main();
     println!("cargo:rerun-if-changed=src/abi/shim.cpp");
-    let libtorch = env::var("LIBTORCH").unwrap_or_default();
-    let include = Path::new(&libtorch).join("include");
-    let api = include.join("torch/csrc/api/include");
-    let header =
-        ["torch/headeronly/version.h", "torch/csrc/api/include/torch/version.h"].iter().find_map(|name| {
-            fs::read_to_string(include.join(name))
-                .ok()
-                .filter(|text| text.contains("define TORCH_VERSION_MAJOR"))
-        });
-    let Some(header) = header else {
-        println!("cargo:error=no version header in `{}`; run `cargo xtask setup`", include.display());
-        return;
-    };
-    let number = |name: &str| {
-        header
-            .lines()
-            .find_map(|line| line.strip_prefix("#define ")?.strip_prefix(name)?.trim().parse::<u32>().ok())
-            .unwrap_or_default()
-    };
-    let version = format!(
-        "{}.{}.{}",
-        number("TORCH_VERSION_MAJOR "),
-        number("TORCH_VERSION_MINOR "),
-        number("TORCH_VERSION_PATCH ")
-    );
-    println!("cargo:rustc-env=GUARD_TORCH_VERSION={version}");
+    let include = Path::new(&env::var("LIBTORCH").unwrap_or_default()).join("include");
     cc::Build::new()
         .cpp(true)
         .std("c++17")
         .warnings(false)
         .include(&include)
-        .include(&api)
+        .include(include.join("torch/csrc/api/include"))
         .file("src/abi/shim.cpp")
         .compile("guard_torch_shim");
 }

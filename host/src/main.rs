@@ -1,7 +1,7 @@
-//! The command `guard-host`. Everything is in the library; this file only hands over.
+//! The command `guard-host`. Everything is in two libraries; this file only hands over.
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    guard_host::cli::main()
+    guard_front::main()
 }

@@ -3,7 +3,12 @@
 mod here;
 
 use here::{Here, json, stderr};
-use std::{env, fs, os::unix::fs::PermissionsExt, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    os::unix::fs::PermissionsExt,
+    path::PathBuf,
+    process::{Command, Output},
+};
 
 fn library(name: &str) -> PathBuf {
     env::current_exe().unwrap().parent().unwrap().join(guard_host::plugin::library_name(name))
@@ -135,8 +140,12 @@ fn with_trusted_keys_only_signed_plugins_are_loaded() {
     assert!(error.contains("is not signed by any"), "{error}");
     let told = here.run(&["doctor", "--plugin", "./libguard_curv.so", "--trusted-keys", "mine"]);
     assert!(String::from_utf8_lossy(&told.stdout).contains("is not signed by any"), "{told:?}");
+    let list = || here.run(&["plugin", "list", "--plugin", "./libguard_curv.so", "--trusted-keys", "mine"]);
+    let warned = |output: &Output| stderr(output).contains(&format!("warning: plugin `{}`", copy.display()));
+    assert!(warned(&list()), "{:?}", list());
     sign(&mine);
     here.succeeds(&info("mine"));
+    assert!(!warned(&list()), "{:?}", list());
 
     // What is changed after it was signed, and what was never signed.
     let mut bytes = fs::read(&copy).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! .guard/Cargo.toml        a workspace of the SDK alone, with this host's versions of what it depends on
-//! .guard/sdk/              guard-sdk, guard-abi in `abi`, the headers for C and C++ in `include`, `examples`
+//! .guard/sdk/              guard-sdk, guard-abi in `abi`, guard-manifest in `manifest`, the headers for C and C++ in
+//!                          `include`, `examples`
 //! .guard/link/lib/         what to link of libtorch: not its CUDA part, which the host loads where it is wanted
 //! .cargo/config.toml       names both to cargo
 //! Cargo.lock               this host's versions, unless the crate has its own
@@ -15,6 +16,7 @@ use std::{fs, path::Path};
 
 static SOURCES: Dir = include_dir!("$CARGO_MANIFEST_DIR/../sdk/src");
 static ABI: Dir = include_dir!("$CARGO_MANIFEST_DIR/../sdk/abi");
+static MANIFEST: Dir = include_dir!("$CARGO_MANIFEST_DIR/../sdk/manifest");
 static HEADERS: Dir = include_dir!("$CARGO_MANIFEST_DIR/../sdk/include");
 static EXAMPLES: Dir = include_dir!("$CARGO_MANIFEST_DIR/../sdk/examples");
 const SINGLE: [(&str, &str); 4] = [
@@ -39,8 +41,14 @@ pub fn lay_down(folder: &Path) -> Result<()> {
             Error::with_code("file", format!("`{}` cannot be removed: {error}", guard.display()))
         })?;
     }
-    for (place, sources) in [("src", &SOURCES), ("abi", &ABI), ("include", &HEADERS), ("examples", &EXAMPLES)]
-    {
+    let folders = [
+        ("src", &SOURCES),
+        ("abi", &ABI),
+        ("manifest", &MANIFEST),
+        ("include", &HEADERS),
+        ("examples", &EXAMPLES),
+    ];
+    for (place, sources) in folders {
         for file in files(sources) {
             put(&guard.join("sdk").join(place).join(file.path()), file.contents())?;
         }
@@ -72,10 +80,13 @@ fn workspace() -> Result<String> {
     manifest.retain(|key, _| key == "workspace");
     if let Some(workspace) = manifest.get_mut("workspace").and_then(toml::Value::as_table_mut) {
         workspace.retain(|key, _| matches!(key, "resolver" | "package" | "dependencies" | "lints"));
-        workspace.insert("members".into(), ["sdk", "sdk/abi"].map(toml::Value::from).to_vec().into());
+        workspace.insert(
+            "members".into(),
+            ["sdk", "sdk/abi", "sdk/manifest"].map(toml::Value::from).to_vec().into(),
+        );
         if let Some(dependencies) = workspace.get_mut("dependencies").and_then(toml::Value::as_table_mut) {
-            let elsewhere = ["guard-host", "guard-kernels"];
-            dependencies.retain(|name, _| !elsewhere.contains(&name));
+            let path = |dependency: &toml::Value| Some(dependency.get("path")?.as_str()?.to_owned());
+            dependencies.retain(|_, dependency| path(dependency).is_none_or(|path| path.starts_with("sdk")));
         }
     }
     toml::to_string(&manifest).map_err(|error| unreadable(&error))

@@ -12,11 +12,9 @@ use clap::{Args, CommandFactory};
 use clap_complete::{
     CompleteEnv, CompletionCandidate, PathCompleter, Shell, engine::ValueCompleter, env::Shells,
 };
+use guard_front::ASKED_BY_SHELL;
 use guard_sdk::manifest::Kind;
 use std::ffi::OsStr;
-
-/// The variable by which a shell asks.
-const ASKED: &str = "GUARD_HOST_COMPLETE";
 
 /// What `completions` takes.
 #[derive(Debug, Args)]
@@ -33,14 +31,14 @@ pub(super) fn completions(arguments: &CompletionsArguments) -> Result<(), Failur
     let shell = shell.ok_or_else(|| Failure::usage("there is no script for this shell"))?;
     let (mut script, program) = (Vec::new(), "guard-host");
     shell
-        .write_registration(ASKED, "guard_host", program, program, &mut script)
+        .write_registration(ASKED_BY_SHELL, "guard_host", program, program, &mut script)
         .map_err(|error| Failure::usage(error.to_string()))?;
     print(&String::from_utf8_lossy(&script))
 }
 
 /// Answers a shell that asks, and ends; nothing if none does.
 pub(super) fn answer_shell() {
-    CompleteEnv::with_factory(Cli::command).var(ASKED).complete();
+    CompleteEnv::with_factory(Cli::command).var(ASKED_BY_SHELL).complete();
 }
 
 /// Names that begin as what was typed.

@@ -2,7 +2,7 @@
 
 use crate::recipe::Problems;
 use guard_sdk::Error;
-use std::{fmt::Write, process::ExitCode};
+use std::fmt::Write;
 
 /// Why a command did not do what it was asked.
 #[derive(Debug)]
@@ -43,12 +43,12 @@ impl Failure {
         }
     }
 
-    pub(super) fn exit_code(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub(super) fn exit_code(&self) -> u8 {
+        match self {
             Self::Run(_) => 1,
             Self::Usage(_) | Self::Recipe(_) => 2,
             Self::Stopped { exit_code, .. } => *exit_code,
-        })
+        }
     }
 
     /// `error: ...` and `help: ...`; with `verbose` what led to it.

@@ -39,7 +39,6 @@ use guard_sdk::abi::{shield::shielded, shim::prepare_memory};
 use std::{
     io::Write,
     path::{Path, PathBuf},
-    process::ExitCode,
 };
 
 /// Adversarially robust dataset distillation from composable plugins.
@@ -235,8 +234,8 @@ impl Command {
     }
 }
 
-/// Parses the command line, runs the command, reports its failure.
-pub fn main() -> ExitCode {
+/// Parses the command line, runs the command, reports its failure. Returns the exit code.
+pub fn main() -> u8 {
     complete::answer_shell();
     prepare_memory();
     let cli = Cli::parse();
@@ -244,7 +243,7 @@ pub fn main() -> ExitCode {
     // A panic of the host is a failed run like any other, told in a line.
     let mut outcome = Err(Failure::usage("nothing was done"));
     let shield = shielded("guard-host", || {
-        if let Err(failure) = cli.compute.switch_libtorch() {
+        if let Err(failure) = cli.compute.check_libtorch() {
             outcome = Err(failure);
             return Ok(());
         }
@@ -254,7 +253,7 @@ pub fn main() -> ExitCode {
         Ok(())
     });
     match shield.map_err(Failure::Run).and(outcome).map_err(Failure::explained) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(failure) => {
             // Nobody reads a closed stderr.
             let _ = writeln!(std::io::stderr(), "{}", failure.render(verbose));

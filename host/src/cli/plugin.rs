@@ -3,48 +3,32 @@
 use super::{Format, Session, print, print_json};
 use crate::{
     cli::Failure,
-    plugin::{Inspection, Loaded, inspect},
+    plugin::{Inspection, Loaded},
 };
+use guard_front::{Listing, entry};
 use guard_sdk::manifest::MethodEntry;
-use serde_json::{Value, json};
-use std::{fmt::Write, path::Path};
+use serde_json::Value;
+use std::fmt::Write;
 
-/// Lists plugins by their manifests, without loading any.
+/// Lists plugins by their manifests, without loading any; warns of those that may not be.
 pub(super) fn list(session: Session) -> Result<(), Failure> {
-    let mut found: Vec<(String, Inspection)> = Vec::new();
+    let mut listing = Listing::default();
     for request in &session.requests {
         let path = session.plugins.find_file(request).map_err(Failure::Usage)?;
-        let inspection = Loaded::inspect(&path).map_err(Failure::Usage)?;
-        found.push((path.display().to_string(), inspection));
+        listing.add(&path, Loaded::inspect(&path).map_err(Failure::Usage)?);
     }
-    for path in session.plugins.locator().libraries() {
-        let path = path.canonicalize().unwrap_or(path).display().to_string();
-        // What has no manifest is some other library.
-        if let Ok(inspection) = inspect(Path::new(&path))
-            && found.iter().all(|(known, _)| *known != path)
-        {
-            found.push((path, inspection));
-        }
+    let locator = session.plugins.locator();
+    listing.add_installed(locator);
+    for refused in listing.paths().filter_map(|path| session.plugins.admit(path).err()) {
+        eprintln!("warning: {}", refused.message);
     }
     if session.format == Format::Json {
-        return print_json(&found.iter().map(|(path, inspection)| entry(path, inspection)).collect());
+        return print_json(&listing.json());
     }
-    let mut text = String::new();
-    for (path, Inspection { manifest, .. }) in &found {
-        let _ = writeln!(text, "{} {} (libtorch {})", manifest.id, manifest.version, manifest.torch);
-        let _ = writeln!(text, "  {path}");
-        for MethodEntry { kind, name, .. } in &manifest.methods {
-            let _ = writeln!(text, "  {kind} {name}");
-        }
-    }
-    if found.is_empty() {
-        let folders: Vec<_> = session
-            .plugins
-            .locator()
-            .directories()
-            .iter()
-            .map(|folder| folder.display().to_string())
-            .collect();
+    let text = listing.text();
+    if text.is_empty() {
+        let folders: Vec<_> =
+            locator.directories().iter().map(|folder| folder.display().to_string()).collect();
         eprintln!("no plugins in {}", folders.join(", "));
     }
     print(&text)
@@ -82,16 +66,4 @@ pub(super) fn info(session: Session, name: &str) -> Result<(), Failure> {
         }
     }
     print(&text)
-}
-
-/// As the contract has it.
-fn entry(path: &str, Inspection { manifest, blake3 }: &Inspection) -> Value {
-    json!({
-        "id": manifest.id,
-        "version": manifest.version,
-        "path": path,
-        "blake3": blake3,
-        "torch": manifest.torch,
-        "methods": manifest.methods,
-    })
 }

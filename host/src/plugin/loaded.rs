@@ -1,9 +1,10 @@
 //! A plugin's library in this process.
 
 use super::{
-    file::{Inspection, inspect},
+    file::{check, inspect},
     trust::only_trusted,
 };
+use guard_front::Inspection;
 use guard_sdk::{
     Error, Result,
     abi::library::Library,
@@ -30,7 +31,7 @@ impl Loaded {
     pub fn open(path: &Path) -> Result<Self> {
         let named = |error: Error| prefixed(error, path);
         let inspection = Self::inspect(path)?;
-        inspection.check().map_err(named)?;
+        check(&inspection).map_err(named)?;
         only_trusted(path).map_err(named)?;
         let library = Library::open(path, &inspection.manifest).map_err(named)?;
         Ok(Self {

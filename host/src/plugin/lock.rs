@@ -1,6 +1,7 @@
 //! A list of the only plugins that may be loaded: id, version and BLAKE3 sum of each, kept beside a recipe.
 
-use super::{file::Inspection, loaded::Loaded};
+use super::loaded::Loaded;
+use guard_front::Inspection;
 use guard_sdk::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::{

@@ -2,15 +2,15 @@
 
 use super::{
     call::{Context, Hosted},
-    file::inspect,
+    file::{inspect, refused},
     kept::Kept,
     loaded::{Loaded, prefixed},
-    locate::Locator,
     lock::Lock,
     schema::fits,
     shared::Sharing,
     signatures::TrustedKeys,
 };
+use guard_front::Locator;
 use guard_sdk::{
     Error, Result, Services,
     abi::{
@@ -132,7 +132,7 @@ impl Plugins {
     /// # Errors
     /// If there is none. The message names the plugins that there are.
     pub fn find_file(&self, request: &str) -> Result<PathBuf> {
-        self.locator.find(request).map_err(|mut error| {
+        self.locator.find(request).map_err(refused).map_err(|mut error| {
             let known: Vec<String> = self
                 .locator
                 .libraries()

@@ -16,11 +16,16 @@ use crate::workspace::Workspace;
 /// The package and the program of the host.
 pub const HOST: &str = "guard-host";
 
+/// The library that the program loads.
+const LIBRARY: &str = "guard_host";
+
 /// The files that a build made.
 #[derive(Debug, Default, PartialEq)]
 pub struct Built {
     /// The program of the host.
     pub host: PathBuf,
+    /// The library that the program loads, which is linked with libtorch.
+    pub library: PathBuf,
     /// The libraries of the bundled plugins.
     pub plugins: Vec<PathBuf>,
 }
@@ -49,7 +54,11 @@ pub fn build(workspace: &Workspace) -> Result<Built> {
             .map(|(_, file)| file.clone())
             .ok_or_else(|| anyhow!("`cargo build` made no file for `{wanted}`"))
     };
-    Ok(Built { host: file(HOST)?, plugins: plugins.iter().map(|name| file(name)).collect::<Result<_>>()? })
+    Ok(Built {
+        host: file(HOST)?,
+        library: file(LIBRARY)?,
+        plugins: plugins.iter().map(|name| file(name)).collect::<Result<_>>()?,
+    })
 }
 
 /// Builds one program of the workspace, which `arguments` choose, and tells where it is. libtorch must be ready.
@@ -85,7 +94,7 @@ fn plugins(folder: &Path) -> Result<Vec<String>> {
     read().with_context(|| format!("cannot read `{}`", folder.display()))
 }
 
-/// The package and the file, if a message of cargo is about the host's program or a plugin.
+/// The name and the file, if a message of cargo is about the host's program, its library or a plugin.
 fn artifact(line: &str, plugins: &[String]) -> Option<(String, PathBuf)> {
     let message: Value = serde_json::from_str(line).ok()?;
     if message["reason"] != "compiler-artifact" {
@@ -96,10 +105,12 @@ fn artifact(line: &str, plugins: &[String]) -> Option<(String, PathBuf)> {
     if name == HOST && kinds.iter().any(|kind| kind == "bin") {
         return Some((HOST.to_owned(), message["executable"].as_str()?.into()));
     }
-    let plugin = plugins.iter().find(|plugin| plugin.replace('-', "_") == name)?;
+    let mut plugins = plugins.iter().map(String::as_str);
+    let library =
+        if name == LIBRARY { LIBRARY } else { plugins.find(|plugin| plugin.replace('-', "_") == name)? };
     let mut files = message["filenames"].as_array()?.iter().filter_map(Value::as_str);
-    let library = files.find(|file| Path::new(file).extension().is_some_and(|end| end == "so"))?;
-    Some((plugin.clone(), library.into()))
+    let file = files.find(|file| Path::new(file).extension().is_some_and(|end| end == "so"))?;
+    Some((library.to_owned(), file.into()))
 }
 
 #[cfg(test)]
@@ -111,18 +122,22 @@ mod tests {
     }
 
     #[test]
-    fn the_program_of_the_host_is_found_and_its_library_is_not_mistaken_for_it() {
+    fn the_program_and_the_library_of_the_host_are_told_apart() {
         let program = r#"{"reason":"compiler-artifact",
             "target":{"kind":["bin"],"name":"guard-host"},
             "filenames":["/t/release/guard-host"],"executable":"/t/release/guard-host"}"#;
         let library = r#"{"reason":"compiler-artifact",
-            "target":{"kind":["lib"],"name":"guard-host"},
-            "filenames":["/t/release/libguard_host.rlib"],"executable":null}"#;
+            "target":{"kind":["rlib","cdylib"],"name":"guard_host"},
+            "filenames":["/t/release/libguard_host.rlib","/t/release/libguard_host.so"],
+            "executable":null}"#;
         assert_eq!(
             artifact(program, &plugin_names()),
             Some(("guard-host".to_owned(), "/t/release/guard-host".into()))
         );
-        assert_eq!(artifact(library, &plugin_names()), None);
+        assert_eq!(
+            artifact(library, &plugin_names()),
+            Some(("guard_host".to_owned(), "/t/release/libguard_host.so".into()))
+        );
     }
 
     #[test]

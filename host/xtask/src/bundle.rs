@@ -3,6 +3,7 @@
 //! ```text
 //! guard-bundle/cuda.sh
 //! guard-bundle/bin/guard-host
+//! guard-bundle/lib/libguard_host.so
 //! guard-bundle/lib/guard-host/lib*.so      the bundled plugins, and the library that records CUDA graphs
 //! guard-bundle/tests/                      golden tests and benchmarks, links to the libraries
 //! guard-bundle/benches/                    the peers' side of the benchmarks
@@ -61,6 +62,8 @@ pub fn bundle(workspace: &Workspace, arguments: &BundleArguments) -> Result<()> 
     }
     let root = &workspace.root;
     put(&built.host, &folder.join("bin").join(HOST))?;
+    let library = built.library.file_name().context("a library has a name")?;
+    put(&built.library, &folder.join("lib").join(library))?;
     let mut libraries = built.plugins;
     match graphs::graphs(workspace) {
         Ok(library) => libraries.push(library),
@@ -133,7 +136,7 @@ fn copy_all(from: &Path, to: &Path, extension: &str) -> Result<()> {
 /// Takes the symbols out of the programs and libraries, which no loader needs.
 fn strip(folder: &Path) -> Result<()> {
     let mut all = Vec::new();
-    for part in ["bin", "tests", "lib/guard-host"] {
+    for part in ["bin", "tests", "lib", "lib/guard-host"] {
         let part = folder.join(part);
         let entries = fs::read_dir(&part).with_context(|| format!("cannot read `{}`", part.display()))?;
         for entry in entries {

@@ -1,9 +1,10 @@
 //! `cargo xtask install`: puts a built host where it works without cargo.
 //!
 //! ```text
-//! DIR/bin/guard-host
+//! DIR/bin/guard-host            small: it loads the host, which is a library
+//! DIR/lib/libguard_host.so
 //! DIR/lib/guard-host/lib*.so     the bundled plugins, and what `cargo xtask graphs` has built; the host looks there
-//! DIR/lib/*.so*                  libtorch and what it needs; the host's RUNPATH looks there first
+//! DIR/lib/*.so*                  libtorch and what it needs; the RUNPATH of the host and of plugins looks there first
 //! ```
 //!
 //! `reference` fills `DIR/lib` with links to where libtorch is now: quick and small, but the
@@ -83,9 +84,9 @@ impl Folders {
 
 /// Puts everything in its place; the program last, when all it needs is there.
 fn put(built: &Built, torch: &Path, folders: &Folders, libtorch: Libtorch) -> Result<()> {
-    let mut programs = built.plugins.clone();
-    programs.push(built.host.clone());
-    for (name, file) in elf::closure(&programs, torch, elf::needs)? {
+    let mut linked = built.plugins.clone();
+    linked.push(built.library.clone());
+    for (name, file) in elf::closure(&linked, torch, elf::needs)? {
         let place = folders.libraries.join(&name);
         // The file itself: links on the way to it may lead elsewhere tomorrow.
         let file =
@@ -103,6 +104,7 @@ fn put(built: &Built, torch: &Path, folders: &Folders, libtorch: Libtorch) -> Re
     for library in built.plugins.iter().chain(graphs.is_file().then_some(&graphs)) {
         files::copy(library, &folders.plugins.join(name(library)?))?;
     }
+    files::copy(&built.library, &folders.libraries.join(name(&built.library)?))?;
     files::copy(&built.host, &folders.programs.join(name(&built.host)?))
 }
 
@@ -122,7 +124,7 @@ mod tests {
         let torch = folder.path().canonicalize().unwrap().join("torch");
         fs::create_dir(&torch).unwrap();
         fs::copy(&program, torch.join("libc.so.6")).unwrap();
-        let built = Built { plugins: vec![program.clone()], host: program };
+        let built = Built { plugins: vec![program.clone()], library: program.clone(), host: program };
         let folders = Folders::new(&folder.path().join("prefix"));
         folders.make().unwrap();
         put(&built, &torch, &folders, libtorch).unwrap();

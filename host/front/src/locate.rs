@@ -1,7 +1,7 @@
 //! Where plugins come from: an explicit path, `GUARD_PLUGIN_PATH`, or the folders that belong to the executable. Never the
 //! working directory by name alone.
 
-use guard_sdk::{Error, Result};
+use crate::{Refusal, Result};
 use std::{
     env,
     ffi::OsStr,
@@ -51,12 +51,12 @@ impl Locator {
     /// # Errors
     /// If there is no such file.
     pub fn find(&self, request: &str) -> Result<PathBuf> {
-        let missing = |where_: String| Error::with_code("file", format!("was not found{where_}"));
+        let missing = |where_: String| Refusal::new("file", format!("was not found{where_}"));
         if request.contains('/') {
             let path = Path::new(request);
             return match path.canonicalize() {
                 Ok(path) if path.is_file() => Ok(path),
-                Ok(_) => Err(Error::with_code("file", "is not a file")),
+                Ok(_) => Err(Refusal::new("file", "is not a file")),
                 Err(_) => Err(missing(String::new()).help("check the path")),
             };
         }
@@ -124,6 +124,6 @@ mod tests {
         assert_eq!(locator.find("libx.so").unwrap(), file);
         assert_eq!(Locator::new(None, None).find(file.to_str().unwrap()).unwrap(), file);
         let error = locator.find("y").unwrap_err();
-        assert!(error.message.contains(folder.path().to_str().unwrap()), "{error}");
+        assert!(error.message.contains(folder.path().to_str().unwrap()), "{error:?}");
     }
 }

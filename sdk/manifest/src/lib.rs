@@ -1,4 +1,6 @@
 //! The manifest: what a library offers, as text in the file, so that it can be read without running any of its code.
+//!
+//! Plugin authors find it as `guard_sdk::manifest`.
 
 pub use guard_abi::{MANIFEST_FORMAT, MANIFEST_SECTION};
 
