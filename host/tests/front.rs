@@ -38,7 +38,9 @@ impl Installed {
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(self.path("bin/guard-host"));
         command.args(arguments);
-        for variable in ["GUARD_PLUGIN_PATH", "LD_LIBRARY_PATH", "LIBTORCH"] {
+        let own =
+            ["GUARD_PLUGIN_PATH", "GUARD_TRUSTED_KEYS", "GUARD_HOST_COMPLETE", "LD_LIBRARY_PATH", "LIBTORCH"];
+        for variable in own {
             command.env_remove(variable);
         }
         command
@@ -84,7 +86,9 @@ fn plugins_are_listed_without_libtorch_as_the_host_lists_them() {
         // A list of keys is the host's to read.
         let mut by_host = installed.command(arguments);
         let by_host = by_host.env("LIBTORCH", libtorch()).env("GUARD_TRUSTED_KEYS", &keys).output().unwrap();
-        assert_eq!(answer, text(by_host.stdout), "{}", text(by_host.stderr));
+        assert_eq!(answer, text(by_host.stdout));
+        // It was the host that answered: it reads signatures.
+        assert!(text(by_host.stderr).contains("has no signature"));
     }
     let version = installed.run(&["--version"]);
     assert_eq!(text(version.stdout), concat!("guard-host ", env!("CARGO_PKG_VERSION"), "\n"));
@@ -94,11 +98,11 @@ fn plugins_are_listed_without_libtorch_as_the_host_lists_them() {
 fn a_missing_libtorch_is_named_with_what_to_do_and_may_be_given() {
     let installed = Installed::new();
     let error = installed.refused(&["doctor", "--device", "cpu"]);
-    assert!(error.starts_with("error: libtorch was not found (libtorch_cpu.so: "), "{error}");
+    assert!(error.starts_with("error: libtorch, or what it needs, was not found ("), "{error}");
     assert!(error.contains("--libtorch DIR"), "{error}");
     // What is wrong with a command is the host's to say.
     let error = installed.refused(&["plugin", "list", "--wrong"]);
-    assert!(error.starts_with("error: libtorch was not found"), "{error}");
+    assert!(error.starts_with("error: libtorch, or what it needs"), "{error}");
 
     let file = libtorch().join("lib/libtorch_cpu.so").canonicalize().unwrap();
     let doctor = ["doctor", "--device", "cpu", "--format", "json"];

@@ -63,9 +63,8 @@ pub(crate) fn answer() -> Option<String> {
         listing.add(&path, inspect(&path).ok()?);
     }
     listing.add_installed(&locator);
-    match format {
-        Format::Json => Some(format!("{:#}\n", listing.json())),
-        // The host says where it looked.
-        Format::Human => Some(listing.text()).filter(|text| !text.is_empty()),
-    }
+    Some(match format {
+        Format::Json => format!("{:#}\n", listing.json()),
+        Format::Human => listing.text(&locator),
+    })
 }

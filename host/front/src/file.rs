@@ -5,7 +5,7 @@ use crate::{Refusal, Result};
 use guard_manifest::{MANIFEST_FORMAT, MANIFEST_SECTION, Manifest, MethodEntry};
 use object::{
     Endianness, ReadCache, ReadRef,
-    elf::{ELFMAG, FileHeader64},
+    elf::{ELFCLASS32, ELFMAG, FileHeader64},
     read::elf::{FileHeader, ProgramHeader, SectionHeader},
 };
 use std::{
@@ -13,6 +13,9 @@ use std::{
     io::{self, Seek},
     path::Path,
 };
+
+/// Beyond this a manifest is none.
+const LARGEST_MANIFEST: u64 = 1 << 20;
 
 /// What a library file says of itself.
 #[derive(Debug, Clone)]
@@ -50,6 +53,9 @@ fn manifest_text(file: &File) -> Result<Vec<u8>> {
         );
     }
     let size = data.len().map_err(|()| damaged("its size cannot be read".into()))?;
+    if data.read_bytes_at(4, 1) == Ok(&[ELFCLASS32.0]) {
+        return Err(Refusal::new("file", "is for another kind of machine").help("build it for this one"));
+    }
     let header = FileHeader64::<Endianness>::parse(data).map_err(unparsed)?;
     let endian = header.endian().map_err(unparsed)?;
     for segment in header.program_headers(endian, data).map_err(unparsed)? {
@@ -64,6 +70,12 @@ fn manifest_text(file: &File) -> Result<Vec<u8>> {
         Refusal::new("file", "is a shared library, but not a guard-host plugin: it has no manifest")
             .help("a plugin's crate calls `guard_sdk::plugin!` and has crate-type `cdylib`; one in C++ has `GUARD_MANIFEST`")
     })?;
+    if section.sh_size(endian) > LARGEST_MANIFEST {
+        return Err(Refusal::new(
+            "manifest",
+            format!("has a manifest of more than {LARGEST_MANIFEST} bytes"),
+        ));
+    }
     Ok(section.data(endian, data).map_err(unparsed)?.to_vec())
 }
 

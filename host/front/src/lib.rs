@@ -18,21 +18,34 @@ pub use listing::{Listing, entry};
 pub use locate::{Locator, library_name};
 pub use refusal::{Refusal, Result};
 
-use std::{env, io::Write, process::ExitCode};
+use std::{
+    env,
+    io::{self, ErrorKind, Write},
+    process::ExitCode,
+};
 
 /// Does what the command line says: answers it here where that needs no libtorch, else has the host do so.
 pub fn main() -> ExitCode {
-    if let Some(text) = answer::answer() {
-        // A reader that has gone away is no failure.
-        let _ = std::io::stdout().lock().write_all(text.as_bytes());
-        return ExitCode::SUCCESS;
-    }
-    match load::host(libtorch::asked_for(env::args_os().skip(1)).as_deref()) {
-        Ok(host) => ExitCode::from(host()),
-        Err(refusal) => {
-            // Nobody reads a closed stderr.
-            let _ = writeln!(std::io::stderr(), "{}", refusal.told());
-            ExitCode::from(2)
-        }
+    let (refusal, code) = match answer::answer() {
+        Some(text) => match print(&text) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(error) => (Refusal::new("file", format!("stdout cannot be written: {error}")), 1),
+        },
+        None => match load::host(libtorch::asked_for(env::args_os().skip(1)).as_deref()) {
+            Ok(host) => return ExitCode::from(host()),
+            Err(refusal) => (refusal, 2),
+        },
+    };
+    // Nobody reads a closed stderr.
+    let _ = writeln!(io::stderr(), "{}", refusal.told());
+    ExitCode::from(code)
+}
+
+/// Prints data on stdout. A reader that has gone away is no failure.
+pub fn print(text: &str) -> io::Result<()> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+        _ => Ok(()),
     }
 }

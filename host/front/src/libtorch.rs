@@ -12,21 +12,29 @@ use std::{
 };
 
 /// The library that the host and all plugins are linked with.
-pub(crate) const LIBRARY: &str = "libtorch_cpu.so";
+const LIBRARY: &str = "libtorch_cpu.so";
+
+/// Its foundation, which it may not say where to find.
+const FOUNDATION: &str = "libc10.so";
+
+/// The loader's flag for a library that is loaded already, on Linux.
+const RTLD_NOLOAD: i32 = 4;
 
 /// Where the loader looks for libraries first.
 const LIBRARIES: &str = "LD_LIBRARY_PATH";
 
-/// The folder that `--libtorch` names in a command line. The host reads the line again, and tells what is wrong with it.
+/// The folder that `--libtorch` names in a command line. The host reads the line again, and tells what is wrong with it: what
+/// cannot be meant is left to it.
 pub(crate) fn asked_for(arguments: impl Iterator<Item = OsString>) -> Option<PathBuf> {
     let mut options = arguments.take_while(|argument| argument != "--");
     while let Some(option) = options.next() {
-        if option == "--libtorch" {
-            return options.next().map(PathBuf::from);
-        }
-        if let Some(folder) = option.as_bytes().strip_prefix(b"--libtorch=") {
-            return Some(OsString::from_vec(folder.to_vec()).into());
-        }
+        let folder = match option.as_bytes().strip_prefix(b"--libtorch=") {
+            Some(folder) => Some(OsString::from_vec(folder.to_vec())),
+            None if option == "--libtorch" => options.next(),
+            None => continue,
+        };
+        let meant = |folder: &OsString| !folder.is_empty() && !folder.as_bytes().starts_with(b"-");
+        return folder.filter(meant).map(PathBuf::from);
     }
     None
 }
@@ -36,7 +44,8 @@ pub(crate) fn of_variable() -> Option<PathBuf> {
     env::var_os("LIBTORCH").filter(|folder| !folder.is_empty()).map(PathBuf::from)
 }
 
-/// Loads the libtorch in `folder`, before anything else starts a thread: what is linked with one takes it from here on, in child processes, too.
+/// Loads the libtorch in `folder`, before anything else starts a thread: what is linked with one takes it from here on. Child
+/// processes take it by a variable, which the loader of this one has read already.
 ///
 /// # Errors
 /// If there is none, or one that this program cannot use.
@@ -48,12 +57,23 @@ pub(crate) fn take(folder: &Path) -> Result<()> {
         .map_err(|error| wrong(folder, &error.to_string()))?;
     // SAFETY: this process has no other thread yet.
     unsafe { env::set_var(LIBRARIES, paths) };
-    // SAFETY: libtorch's initialisers are those that run when it is loaded in any other way.
-    let library = unsafe { Library::open(Some(libraries.join(LIBRARY)), RTLD_NOW | RTLD_GLOBAL) };
-    let library = library.map_err(|error| wrong(folder, &format!("cannot be loaded: {error}")))?;
-    // Never unloaded.
-    std::mem::forget(library);
+    for name in [FOUNDATION, LIBRARY] {
+        // SAFETY: libtorch's initialisers are those that run when it is loaded in any other way.
+        let library = unsafe { Library::open(Some(libraries.join(name)), RTLD_NOW | RTLD_GLOBAL) };
+        let library = library.map_err(|error| wrong(folder, &format!("cannot be loaded: {error}")))?;
+        // Never unloaded.
+        std::mem::forget(library);
+    }
     Ok(())
+}
+
+/// Lets plugins find the symbols of the libtorch that is loaded, even if they do not say that they need it.
+pub(crate) fn share() {
+    for name in [FOUNDATION, LIBRARY] {
+        // SAFETY: nothing is loaded: either the library is there already, or this fails.
+        let library = unsafe { Library::open(Some(name), RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD) };
+        std::mem::forget(library);
+    }
 }
 
 /// The folder with the libraries of the libtorch in `folder`.
@@ -112,7 +132,14 @@ mod tests {
         let asked = |line: &str| asked_for(line.split(' ').map(OsString::from));
         assert_eq!(asked("doctor --libtorch /a --verbose"), Some("/a".into()));
         assert_eq!(asked("--libtorch=/b run"), Some("/b".into()));
-        for line in ["run recipe.toml", "run --libtorch", "run -- --libtorch /a", "run --libtorches /a"] {
+        for line in [
+            "run recipe.toml",
+            "run --libtorch",
+            "run --libtorch --verbose",
+            "run --libtorch=",
+            "run -- --libtorch /a",
+            "run --libtorches /a",
+        ] {
             assert_eq!(asked(line), None, "{line}");
         }
     }

@@ -1,11 +1,8 @@
 //! The host is a library that is linked with libtorch; it lies beside the program.
 
-use crate::{
-    Refusal, Result, library_name,
-    libtorch::{self, LIBRARY},
-};
+use crate::{Refusal, Result, library_name, libtorch};
 use guard_manifest::TORCH_VERSION;
-use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW, Symbol};
 use std::{
     env,
     path::{Path, PathBuf},
@@ -29,7 +26,11 @@ pub(crate) fn host(folder: Option<&Path>) -> Result<Host> {
     }
     open(&file).or_else(|refusal| match libtorch::of_variable() {
         Some(folder) if refusal.code == "libtorch" => {
-            libtorch::take(&folder)?;
+            let of_variable = |refusal: Refusal| Refusal {
+                message: format!("the loader finds no libtorch, and LIBTORCH: {}", refusal.message),
+                ..refusal
+            };
+            libtorch::take(&folder).map_err(of_variable)?;
             open(&file)
         }
         _ => Err(refusal),
@@ -52,11 +53,11 @@ fn file() -> Result<PathBuf> {
 }
 
 fn open(file: &Path) -> Result<Host> {
-    // Global, so that plugins find libtorch's symbols even if they do not say that they need them.
     // SAFETY: the library's initialisers, and libtorch's, are those that would run at the start of a program.
-    let library = unsafe { Library::open(Some(file), RTLD_NOW | RTLD_GLOBAL) };
+    let library = unsafe { Library::open(Some(file), RTLD_NOW | RTLD_LOCAL) };
     let library = library.map_err(|error| unloadable(file, &error.to_string()))?;
-    // SAFETY: the host has the function in this form.
+    libtorch::share();
+    // SAFETY: the host has the function in this form, which takes nothing.
     let entry: Result<Symbol<Host>, _> = unsafe { library.get(ENTRY.as_bytes()) };
     let host = *entry.map_err(|error| unloadable(file, &error.to_string()))?;
     // Never unloaded.
@@ -65,8 +66,9 @@ fn open(file: &Path) -> Result<Host> {
 }
 
 fn unloadable(file: &Path, why: &str) -> Refusal {
-    if [LIBRARY, "libc10.so"].iter().any(|name| why.starts_with(name)) {
-        return Refusal::new("libtorch", format!("libtorch was not found ({why})")).help(format!(
+    // Not the file itself, so one that it needs: libtorch, or what a libtorch brings along.
+    if why.contains("cannot open shared object file") && !why.starts_with('/') {
+        return Refusal::new("libtorch", format!("libtorch, or what it needs, was not found ({why})")).help(format!(
             "name the folder of a libtorch {TORCH_VERSION} with `--libtorch DIR` or in LIBTORCH, e.g. `torch` in the \
              `site-packages` of a Python that has torch {TORCH_VERSION}"
         ));

@@ -332,12 +332,8 @@ fn dispatch(cli: Cli) -> Result<(), Failure> {
 
 /// Prints data on stdout. A reader that has gone away is no failure.
 fn print(text: &str) -> Result<(), Failure> {
-    match std::io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::from(guard_sdk::Error::new(format!("stdout cannot be written: {error}"))))
-        }
-        _ => Ok(()),
-    }
+    guard_front::print(text)
+        .map_err(|error| Failure::from(guard_sdk::Error::new(format!("stdout cannot be written: {error}"))))
 }
 
 /// Prints JSON on stdout.

@@ -25,13 +25,7 @@ pub(super) fn list(session: Session) -> Result<(), Failure> {
     if session.format == Format::Json {
         return print_json(&listing.json());
     }
-    let text = listing.text();
-    if text.is_empty() {
-        let folders: Vec<_> =
-            locator.directories().iter().map(|folder| folder.display().to_string()).collect();
-        eprintln!("no plugins in {}", folders.join(", "));
-    }
-    print(&text)
+    print(&listing.text(locator))
 }
 
 /// Loads one plugin and tells what it offers.
@@ -44,7 +38,7 @@ pub(super) fn info(session: Session, name: &str) -> Result<(), Failure> {
         schemas.push(loaded.schema(*kind, name).map_err(Failure::Usage)?);
     }
     if session.format == Format::Json {
-        let mut value = entry(&path, &inspection);
+        let mut value = entry(&loaded.path, &inspection);
         if let Some(methods) = value.get_mut("methods").and_then(Value::as_array_mut) {
             methods.iter_mut().zip(schemas).for_each(|(method, schema)| method["options"] = schema);
         }

@@ -135,7 +135,7 @@ impl Checkpoints {
             return Err(unreadable(&tensors, "it is not what was written"));
         }
         let mut tensors = Tensor::read_safetensors(&tensors).map_err(|error| unreadable(&tensors, error))?;
-        tensors.sort_by_key(|(name, _)| names.iter().position(|other| other == name));
+        tensors.sort_by_cached_key(|(name, _)| names.iter().position(|other| other == name));
         Ok(State { version, json, tensors })
     }
 

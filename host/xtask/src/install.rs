@@ -4,7 +4,7 @@
 //! DIR/bin/guard-host            small: it loads the host, which is a library
 //! DIR/lib/libguard_host.so
 //! DIR/lib/guard-host/lib*.so     the bundled plugins, and what `cargo xtask graphs` has built; the host looks there
-//! DIR/lib/*.so*                  libtorch and what it needs; the RUNPATH of the host and of plugins looks there first
+//! DIR/lib/*.so*                  libtorch and what it needs; the RUNPATH of the host looks there first
 //! ```
 //!
 //! `reference` fills `DIR/lib` with links to where libtorch is now: quick and small, but the
@@ -130,6 +130,7 @@ mod tests {
         put(&built, &torch, &folders, libtorch).unwrap();
         let name = name(&built.host).unwrap();
         assert!(folders.programs.join(name).is_file());
+        assert!(folders.libraries.join(name).is_file());
         assert!(folders.plugins.join(name).is_file());
         let library = folders.libraries.join("libc.so.6");
         (folder, library)
