@@ -34,7 +34,7 @@ pub use network::SmallNetwork;
 use crate::{Result, abi::shim::RandomState};
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
-    sync::OnceLock,
+    sync::{Mutex, OnceLock},
 };
 use tch::{Device, Kind, Tensor};
 
@@ -58,14 +58,19 @@ fn number(path: impl Hash) -> u64 {
     hasher.finish()
 }
 
+/// libtorch's own generator is one for all tests of a process, which run side by side.
+static DRAWS: Mutex<()> = Mutex::new(());
+
 /// Standard normal numbers that depend on `seed` alone, drawn on the CPU; libtorch's own generator is left as it was.
 fn normal(seed: u64, shape: &[i64]) -> Result<Tensor> {
+    let _alone = DRAWS.lock();
     let _random = RandomState::seeded(Device::Cpu, seed)?;
     Ok(Tensor::f_randn(shape, (Kind::Double, Device::Cpu))?.f_to_device(device())?)
 }
 
 /// Uniform numbers on [0,1) that depend on `seed` alone.
 fn uniform(seed: u64, shape: &[i64]) -> Result<Tensor> {
+    let _alone = DRAWS.lock();
     let _random = RandomState::seeded(Device::Cpu, seed)?;
     Ok(Tensor::f_rand(shape, (Kind::Double, Device::Cpu))?.f_to_device(device())?)
 }

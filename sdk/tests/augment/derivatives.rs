@@ -1,8 +1,8 @@
 //! Gradients to the pixels against central differences in float64.
 
-use crate::samples::samples;
+use crate::samples::{samples, tensor};
 use guard_sdk::{
-    Device, Kind, Tensor,
+    Kind, Tensor,
     autograd::{Graph, grad, no_grad},
 };
 
@@ -14,10 +14,9 @@ fn gradients_are_those_of_central_differences() {
     for (count, channels) in [(5, 3), (3, 1), (1, 3)] {
         for entries in [1, count as u64] {
             for sample in samples(entries, count, [9, 7]) {
-                let double = (Kind::Double, Device::Cpu);
-                let images = Tensor::rand([count, channels, 9, 7], double).set_requires_grad(true);
-                let direction = Tensor::randn([count, channels, 9, 7], double);
-                let weights = Tensor::randn([count, channels, sample.size[0], sample.size[1]], double);
+                let images = tensor(1, &[count, channels, 9, 7]).set_requires_grad(true);
+                let direction = tensor(2, &[count, channels, 9, 7]) * 2.0 - 1.0;
+                let weights = tensor(3, &[count, channels, sample.size[0], sample.size[1]]) * 2.0 - 1.0;
                 let value = |images: &Tensor| {
                     let after = (sample.apply)(images).expect("images that fit");
                     (after * &weights).sum(Kind::Double)

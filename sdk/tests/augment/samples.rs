@@ -24,13 +24,22 @@ pub struct Sample {
 
 /// Numbers on [0,1) that use all bits of a float64.
 pub fn numbers<const D: usize>(seed: u64) -> [f64; D] {
-    std::array::from_fn(|i| {
-        // SplitMix64's mixing function.
-        let mut bits = (seed << 8 | i as u64).wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-        bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        ((bits ^ bits >> 31) >> 11) as f64 / (1u64 << 53) as f64
-    })
+    std::array::from_fn(|index| number(seed << 8 | index as u64))
+}
+
+/// SplitMix64's mixing function.
+fn number(seed: u64) -> f64 {
+    let mut bits = seed.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ bits >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ bits >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    ((bits ^ bits >> 31) >> 11) as f64 / (1u64 << 53) as f64
+}
+
+/// A float64 tensor of such numbers. libtorch's own generator is not for tests, which run side by side.
+pub fn tensor(seed: u64, shape: &[i64]) -> Tensor {
+    let count = shape.iter().product::<i64>() as u64;
+    let values: Vec<f64> = (0..count).map(|index| number(seed << 32 | index)).collect();
+    Tensor::from_slice(&values).reshape(shape)
 }
 
 /// Every transform with `entries` entries, for `count` images of size `image`.
