@@ -96,7 +96,7 @@ impl StudentTrainer<'_> {
         positions: &[i64],
         epoch: u64,
         context: &Context,
-    ) -> Result<()> {
+    ) -> Result<Option<Tensor>> {
         seed_dropout(&self.streams, context);
         let view = self.views.batch(epoch, context.iteration, positions)?;
         let logits = model.train_logits(&view.images, Space::Pixels)?;

@@ -4,7 +4,7 @@ use super::{
     optimizer::OptimizerState,
     parts::Parts,
     progress::Progress,
-    training_loss::{TrainingLoss, finite_gradients},
+    training_loss::{Gradients, TrainingLoss, finite_gradients},
 };
 use crate::{
     data::{Loaded, Split, View},
@@ -19,7 +19,7 @@ use guard_sdk::{
     autograd::{Graph, grad, no_grad},
 };
 
-/// One step down `loss`: gradients, a look at them, the optimiser.
+/// One step down `loss`: gradients, a look at them, the optimiser. Returns whether they are finite, where that is not known yet.
 pub(super) fn descend(
     model: &Model,
     name: &str,
@@ -27,11 +27,12 @@ pub(super) fn descend(
     optimizer: &mut OptimizerState,
     rate: f64,
     context: &Context,
-) -> Result<()> {
+) -> Result<Option<Tensor>> {
     let parameters: Vec<&Tensor> = model.parameters().iter().collect();
     let gradients = grad(loss, &parameters, Graph::Free)?;
-    let gradients = finite_gradients(name, None, context, gradients)?;
-    optimizer.step(model.parameters(), &gradients, rate)
+    let Gradients { each, finite } = finite_gradients(name, None, context, gradients)?;
+    optimizer.step(model.parameters(), &each, rate)?;
+    Ok(finite)
 }
 
 /// Dropout is drawn by libtorch's own generator, seeded anew for every step, so that a step does not depend on those before.
@@ -39,25 +40,27 @@ pub(super) fn seed_dropout(streams: &Streams, context: &Context) {
     tch::manual_seed(streams.named("libtorch").numbered(context.iteration).number() as i64);
 }
 
-/// Runs one training step; if it fails, the running statistics are as before, and so are the parameters, which a step
-/// changes last.
-pub(super) fn undone_on_failure(model: &Model, step: impl FnOnce() -> Result<()>) -> Result<()> {
-    let statistics: Vec<Tensor> = model.buffers().iter().map(Tensor::copy).collect();
-    let put_back = |value: &dyn Fn(&Tensor, &Tensor) -> Tensor| {
+/// Runs one training step; if it fails, parameters and running statistics are as before. Where it is not known yet whether it
+/// has failed, the step says so with a flag on the GPU, and they are put back there, without waiting.
+pub(super) fn undone_on_failure(model: &Model, step: impl FnOnce() -> Result<Option<Tensor>>) -> Result<()> {
+    let copies = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.detach().copy()).collect::<Vec<_>>();
+    let statistics = copies(model.buffers());
+    // A step changes them last.
+    let parameters = if model.device().is_cuda() { copies(model.parameters()) } else { Vec::new() };
+    let finite = step().inspect_err(|_| {
         no_grad(|| {
             let buffers = model.buffers().iter().map(Tensor::shallow_clone);
-            buffers.zip(&statistics).for_each(|(mut buffer, before)| {
-                let value = value(&buffer, before);
-                buffer.copy_(&value);
-            });
+            buffers.zip(&statistics).for_each(|(mut buffer, before)| buffer.copy_(before));
         });
-    };
-    step().inspect_err(|_| put_back(&|_, before| before.shallow_clone()))?;
-    if model.device().is_cuda() {
-        // That a step has failed is only known later.
-        put_back(&|now, before| now.where_self(&now.isfinite(), before));
-    }
-    Ok(())
+    })?;
+    let Some(finite) = finite else { return Ok(()) };
+    no_grad(|| {
+        let now = model.buffers().iter().chain(model.parameters());
+        now.zip(statistics.iter().chain(&parameters)).try_for_each(|(now, before)| {
+            let kept = now.f_where_self_out(&now.shallow_clone(), &finite, before);
+            kept.map(|_| ()).map_err(Error::from)
+        })
+    })
 }
 
 /// A trained network, and why training stopped early if it did.
@@ -83,8 +86,8 @@ pub struct Trainer<'a> {
 }
 
 impl Trainer<'_> {
-    /// Trains `model`. A failure leaves it as it was before the failing step; on a GPU, which is not waited for, a loss that is not
-    /// finite is noticed up to two steps later, and the optimiser has moved on without its gradient.
+    /// Trains `model`. A failure leaves it as it was before the failing step. On a GPU, which is not waited for, a loss that is not
+    /// finite is noticed up to two steps later: those after it, if theirs were finite, then stay.
     pub fn run(&self, model: Model, context: &Context) -> Trained {
         self.run_with(model, context, &mut |_| Ok(()))
     }
@@ -133,7 +136,7 @@ impl Trainer<'_> {
                 let context = context.at(iteration, iterations);
                 self.observer.checkpoint(iteration, &mut || self.save(model, &progress, &context))?;
                 let step =
-                    || self.step(model, &mut progress.optimizer, batch?.to_device(context.device), &context);
+                    || self.step(model, &mut progress.optimizer, batch?.to_device(context.device)?, &context);
                 undone_on_failure(model, step)?;
                 if let Some(average) = &mut progress.average {
                     average.update(model)?;
@@ -171,7 +174,7 @@ impl Trainer<'_> {
         optimizer: &mut OptimizerState,
         Loaded { images, labels, ids }: Loaded,
         context: &Context,
-    ) -> Result<()> {
+    ) -> Result<Option<Tensor>> {
         seed_dropout(&self.streams, context);
         let total = self.loss.step(context, model, &Batch::pixels(&images, &labels, &ids))?;
         let Training { schedule, warmup, .. } = self.training;
@@ -212,7 +215,7 @@ fn parts(split: &Split, training: &Training, streams: &Streams) -> Result<(Split
 fn right(model: &Model, split: &Split, batch_size: usize, context: &Context) -> Result<usize> {
     let network = model.frozen();
     split.in_order(batch_size).try_fold(0, |right, batch| {
-        let Loaded { images, labels, .. } = batch?.to_device(context.device);
+        let Loaded { images, labels, .. } = batch?.to_device(context.device)?;
         let decided = network.eval_logits(&images)?.argmax(-1, false).eq_tensor(&labels);
         Ok(right + decided.sum(Kind::Int64).int64_value(&[]) as usize)
     })

@@ -248,24 +248,35 @@ pub(super) fn finite(term: &str, who: Option<&str>, context: &Context, value: &T
     watch(format!("`{term}`"), who, context, value)
 }
 
-/// The same for gradients, before they touch anything. A GPU is not waited for: there the gradients that come back are 0 unless
-/// all are finite.
+/// Gradients that may be taken a step along.
+pub(super) struct Gradients {
+    /// Of each tensor; 0 unless all are finite.
+    pub each: Vec<Tensor>,
+    /// Whether all are finite, a bool scalar on the GPU, which was not waited for; none where they are.
+    pub finite: Option<Tensor>,
+}
+
+/// The same for gradients, before they touch anything.
 pub(super) fn finite_gradients(
     of: &str,
     who: Option<&str>,
     context: &Context,
     gradients: Vec<Tensor>,
-) -> Result<Vec<Tensor>> {
+) -> Result<Gradients> {
     no_grad(|| {
         // Anything that is not finite makes the sum not finite; one number is fetched.
         let sums: Vec<Tensor> = gradients.iter().map(|each| each.sum(Kind::Double)).collect();
         let sum = Tensor::f_stack(&sums, 0)?.f_sum(Kind::Double)?;
         watch(format!("the gradient of `{of}`"), who, context, &sum)?;
         if !context.device.is_cuda() {
-            return Ok(gradients);
+            return Ok(Gradients { each: gradients, finite: None });
         }
-        let good = sum.isfinite();
-        gradients.iter().map(|each| Ok(each.f_where_self(&good, &each.zeros_like())?)).collect()
+        let finite = sum.isfinite();
+        let zeroed = |each: &Tensor| -> Result<Tensor> {
+            Ok(each.f_where_self(&finite, &each.f_new_zeros([], (each.kind(), each.device()))?)?)
+        };
+        let each = gradients.iter().map(zeroed).collect::<Result<_>>()?;
+        Ok(Gradients { each, finite: Some(finite) })
     })
 }
 

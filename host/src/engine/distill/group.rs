@@ -134,7 +134,7 @@ impl ImageGroup {
             }
             Value::Gradients { loss, gradients } => (loss, gradients),
         };
-        gradients = finite_gradients(objective.label(), who, context, gradients)?;
+        gradients = finite_gradients(objective.label(), who, context, gradients)?.each;
         context.recorder.metric(&format!("loss/{}", objective.label()), &loss);
         let mut total = loss.detach();
         if !regularizers.is_empty() {
@@ -152,7 +152,7 @@ impl ImageGroup {
                 context.recorder.metric(&format!("loss/{label}/weighted"), &weighted);
                 total = total.f_add(&weighted.detach())?;
                 let gradient = grad(&weighted, &[images], Graph::Free)?;
-                let gradient = finite_gradients(label, who, context, gradient)?;
+                let gradient = finite_gradients(label, who, context, gradient)?.each;
                 // Not in place: the plugin may hold on to what it returned.
                 gradients[0] = gradients[0].f_add(&gradient[0])?;
             }
