@@ -11,7 +11,7 @@ use crate::{
 };
 use guard_host::{network::Model, plugin::verify, random::RandomSource};
 use guard_sdk::{
-    Budget, Kind, Network, Norm, Pass, Result, Tensor,
+    Budget, Device, Kind, Network, Norm, Pass, Result, Tensor,
     autograd::{Graph, grad},
     batch::{norm_each, per_image},
 };
@@ -39,7 +39,7 @@ pub fn pgd(checks: &mut Checks) -> Result<()> {
     if random_start {
         seed(checks);
         // `empty_like(images).uniform_(-eps, eps)` takes the same numbers off the generator.
-        draws.0.push(("start", checks.examples()?.images.empty_like().uniform_(0.0, 1.0)));
+        draws.0.push(("start", like_on_cpu(&checks.examples()?.images).uniform_(0.0, 1.0)));
     }
     let options = options(checks, random_start)?;
     Attacked::run(checks, "pgd", &options, Norm::Linf, draws)?.compare_along_signs(checks)
@@ -54,10 +54,11 @@ pub fn pgd_l2(checks: &mut Checks) -> Result<()> {
     let mut start = images.shallow_clone();
     if random_start {
         seed(checks);
-        let direction = images.empty_like().normal_(0.0, 1.0);
-        let length = Tensor::zeros([images.size()[0]], (images.kind(), images.device())).uniform_(0.0, 1.0);
+        let direction = like_on_cpu(&images).normal_(0.0, 1.0);
+        let length = Tensor::zeros([images.size()[0]], (images.kind(), Device::Cpu)).uniform_(0.0, 1.0);
         let scale = &length / norm_each(&direction) * checks.case.number("eps")?;
-        start = (&images + &direction * per_image(&scale)).clamp(0.0, 1.0);
+        let moved = (&direction * per_image(&scale)).to_device(images.device());
+        start = (&images + moved).clamp(0.0, 1.0);
         draws.0.extend([("start.direction", direction), ("start.length", length)]);
     }
     let options = options(checks, random_start)?;
@@ -95,6 +96,11 @@ fn options(checks: &Checks, random_start: bool) -> Result<Value> {
     let relative_step_size = checks.case.number("alpha")? / checks.case.number("eps")?;
     let steps = checks.case.count("steps")?;
     Ok(json!({ "steps": steps, "relative_step_size": relative_step_size, "random_start": random_start }))
+}
+
+/// Draws were recorded on the CPU: a GPU's generator gives other numbers.
+fn like_on_cpu(images: &Tensor) -> Tensor {
+    Tensor::empty(images.size(), (images.kind(), Device::Cpu))
 }
 
 fn seed(checks: &Checks) {

@@ -2,7 +2,7 @@
 //! What they return where they fail is the clean image; see [`Attacked::clean_where_it_failed`].
 
 use crate::{attacks::Attacked, checks::Checks, replay::Replay};
-use guard_sdk::{Norm, Result, Tensor};
+use guard_sdk::{Device, Norm, Result, Tensor};
 use serde_json::{Value, json};
 
 /// `atk_apgd_ce*`.
@@ -59,7 +59,7 @@ fn replay(checks: &mut Checks, method: &str, options: &Value, norm: Norm, key: &
     let attacked = Attacked::run(checks, method, options, norm, source)?;
     if checks.own_images(key).is_some() {
         let flat = Tensor::cat(&drawn.borrow(), 0);
-        let recorded = checks.input(key)?.flatten(0, -1);
+        let recorded = checks.input(key)?.flatten(0, -1).to_device(Device::Cpu);
         let same = flat == recorded;
         checks.require(same, || format!("`{key}`: the numbers drawn are not those recorded"));
     } else {

@@ -37,9 +37,10 @@ use std::{
 };
 use tally::Tally;
 
-/// Float32 cases with a ReLU whose argument is within rounding of 0, where gradients jump: in this one an argument is 3.1e-7,
-/// and the recorded float32 activations beside it are off by 2.5e-6. Which side a computation is on says nothing of it.
-const KINKS: [&str; 1] = ["rna.basic_train.f32"];
+/// Float32 cases in which rounding decides something: the side of 0 on which a ReLU's argument is, 3.1e-7 in the first, where the
+/// recorded float32 activations beside it are off by 2.5e-6; the sign of a pixel's step to the neighbour in the second, of which
+/// libtorch's own convolutions and those of `host/kernels` are of two minds. What comes after it says nothing of the computation.
+const KINKS: [&str; 2] = ["rna.basic_train.f32", "cnb.trades.f32"];
 
 /// How many roundings darker the images of such a case may be at most.
 const ROUNDINGS: i32 = 4;

@@ -113,7 +113,7 @@ impl Case {
         let mut parameters: Vec<Tensor> = self.start.parameters().iter().map(Tensor::detach).collect();
         let mut sum = start.zeros_like();
         for positions in &self.index {
-            let rows = Tensor::from_slice(positions);
+            let rows = Tensor::from_slice(positions).to_device(start.device());
             let leaves: Vec<Tensor> =
                 parameters.iter().map(|tensor| tensor.detach().set_requires_grad(true)).collect();
             let network = self.start.rebind(&leaves.iter().collect::<Vec<_>>())?;
