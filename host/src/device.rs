@@ -1,7 +1,7 @@
 //! Where a run computes: `--device`, and what becomes of it on this machine.
 
 use guard_device::{Arithmetic, make_present, open_cuda};
-use guard_sdk::{Device, Error, Result, Tensor};
+use guard_sdk::{Device, Error, Result};
 use std::{fmt, str::FromStr};
 
 /// The device that is asked for.
@@ -99,14 +99,6 @@ impl Place {
             (_, Some(missing)) => format!("on the CPU: {}", missing.message),
             _ => "on the CPU".into(),
         }
-    }
-}
-
-/// A tensor of the CPU on a device. Nothing waits for a GPU: it is copied from pinned memory while the GPU is at work.
-pub fn sent(tensor: &Tensor, device: Device) -> Tensor {
-    match device {
-        Device::Cuda(_) => tensor.pin_memory(device).to_device_(device, tensor.kind(), true, false),
-        _ => tensor.to_device(device),
     }
 }
 

@@ -1,6 +1,6 @@
 //! A network as a method sees it: a function of (parameters, buffers, input), whatever its architecture.
 
-use crate::{Error, Result, Space};
+use crate::{Error, Result, Space, sent};
 use std::any::Any;
 use tch::Tensor;
 
@@ -274,5 +274,6 @@ impl<'a> Network<'a> {
 
 /// One value per channel as `[1,C,1,1]`, of the dtype and on the device of `like`.
 pub fn channel_values(values: &[f64], like: &Tensor) -> Tensor {
-    Tensor::from_slice(values).to_kind(like.kind()).to_device(like.device()).reshape([1, -1, 1, 1])
+    let values = Tensor::from_slice(values).to_kind(like.kind()).reshape([1, -1, 1, 1]);
+    sent(&values, like.device()).unwrap_or_else(|_| values.to_device(like.device()))
 }

@@ -57,6 +57,10 @@ pub trait ServicesBackend {
     fn device(&self) -> Device;
     /// See [`Services::random`].
     fn random(&self, draw: &Draw) -> Result<Tensor>;
+    /// See [`Services::numbers`].
+    fn numbers(&self, draw: &Draw) -> Result<Vec<f64>> {
+        on_cpu(&self.random(draw)?)
+    }
     /// See [`Services::attack`].
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64>;
     /// See [`Services::regularizer`].
@@ -153,6 +157,15 @@ impl<'a> Services<'a> {
         self.0.random(draw)
     }
 
+    /// The numbers that [`random`](Self::random) would put into a tensor, in row-major order, for decisions that are made on the
+    /// CPU: the device is not waited for.
+    ///
+    /// # Errors
+    /// Those of [`random`](Self::random).
+    pub fn numbers(&self, draw: &Draw) -> Result<Vec<f64>> {
+        self.0.numbers(draw)
+    }
+
     /// Makes an attack of any plugin of the run; `name` as in a recipe's `use`, `options` as in its `options` table.
     ///
     /// # Errors
@@ -219,6 +232,12 @@ pub struct Step<'a> {
     pub iterations: u64,
     /// The host's services.
     pub services: Services<'a>,
+}
+
+/// The numbers of a tensor of any dtype and device.
+pub(crate) fn on_cpu(tensor: &Tensor) -> Result<Vec<f64>> {
+    let flat = tensor.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_reshape([-1])?;
+    Ok(Vec::try_from(flat)?)
 }
 
 impl Step<'_> {

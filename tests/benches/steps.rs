@@ -342,7 +342,7 @@ fn resnet20(data: &Path) -> Result<Target> {
     let network = Model::load(&spec, &data.join("weights/resnet20-cifar10.safetensors"), device())?;
     let set = prepare(&Data { root: Some(data.join("cifar-10")), ..Data::named("cifar10") })?.open()?;
     let positions: Vec<i64> = (0..128).collect();
-    let loaded = set.test.batch(&positions, &View::plain())?.to_device(device());
+    let loaded = set.test.batch(&positions, &View::plain())?.to_device(device())?;
     Ok(Target { network, images: loaded.images, labels: loaded.labels })
 }
 

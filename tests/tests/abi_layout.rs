@@ -7,7 +7,7 @@ use abi_stable::{
 use std::{collections::BTreeMap, env, fmt::Write, fs, iter, path::Path};
 
 /// Every table with an id, and the root.
-const TABLES: [(&str, &TypeLayout); 9] = [
+const TABLES: [(&str, &TypeLayout); 10] = [
     ("the root", guard_abi::RootRef::LAYOUT),
     (guard_abi::ids::REGULARIZER, guard_abi::RegularizerTable::LAYOUT),
     (guard_abi::ids::ATTACK, guard_abi::AttackTable::LAYOUT),
@@ -17,6 +17,7 @@ const TABLES: [(&str, &TypeLayout); 9] = [
     (guard_abi::ids::LAB, guard_abi::LabTable::LAYOUT),
     (guard_abi::ids::NETWORKS, guard_abi::NetworksTable::LAYOUT),
     (guard_abi::ids::CLEAN, guard_abi::CleanTable::LAYOUT),
+    (guard_abi::ids::NUMBERS, guard_abi::NumbersTable::LAYOUT),
 ];
 
 /// True for the types whose layout is ours to keep; those of abi_stable are pinned with its version.

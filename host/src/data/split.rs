@@ -1,8 +1,8 @@
 //! One split: which images of the store belong to it, and their labels.
 
 use super::{augment::augment, loader::Batches, store::Store, subset::stratified, view::View};
-use crate::{device::sent, random::Streams};
-use guard_sdk::{Device, Error, Result, Tensor};
+use crate::random::Streams;
+use guard_sdk::{Device, Error, Result, Tensor, sent};
 use std::sync::Arc;
 
 /// Images with labels. Clones share the images.
@@ -26,8 +26,12 @@ pub struct Loaded {
 
 impl Loaded {
     /// The same on a device. Nothing waits for a GPU: what it gets is copied from pinned memory while it is at work.
-    pub fn to_device(self, device: Device) -> Self {
-        Self { images: sent(&self.images, device), labels: sent(&self.labels, device), ids: self.ids }
+    ///
+    /// # Errors
+    /// If the device has no room.
+    pub fn to_device(self, device: Device) -> Result<Self> {
+        let (images, labels) = (sent(&self.images, device)?, sent(&self.labels, device)?);
+        Ok(Self { images, labels, ids: self.ids })
     }
 }
 

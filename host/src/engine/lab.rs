@@ -65,7 +65,7 @@ impl HostLab<'_> {
             .map(|choice| candidates[choice as usize])
             .collect();
         let Loaded { images, labels, ids } =
-            split.batch(&positions, &View::plain())?.to_device(self.context.device);
+            split.batch(&positions, &View::plain())?.to_device(self.context.device)?;
         Ok(RealBatch { images, labels, ids })
     }
 

@@ -7,6 +7,7 @@ use crate::{data::augment, random::Streams, recipe::Student};
 use guard_sdk::{
     Kind, Result, Tensor,
     augment::{CutMix, Mixup, rows},
+    sent,
     services::Distribution,
 };
 
@@ -53,7 +54,7 @@ impl Views<'_> {
     /// If libtorch refuses.
     pub fn batch(&self, epoch: u64, iteration: u64, positions: &[i64]) -> Result<BatchView> {
         let ids: Vec<u64> = positions.iter().map(|&position| position as u64).collect();
-        let positions = Tensor::from_slice(positions).to_device(self.images.device());
+        let positions = sent(&Tensor::from_slice(positions), self.images.device())?;
         let images = self.images.f_index_select(0, &positions)?;
         let streams = self.streams.named("augment").numbered(epoch);
         let images = augment(&images, &self.student.augment, &streams, &ids)?;

@@ -2,7 +2,7 @@
 
 use super::operation::{BatchNorm, Operation};
 use crate::random::Streams;
-use guard_sdk::{Device, Kind, Result, Tensor};
+use guard_sdk::{Device, Kind, Result, Tensor, sent};
 
 /// How a parameter starts.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -118,7 +118,7 @@ impl Program {
                         streams.normal(&parameter.name, &parameter.shape, Kind::Float)? * std
                     }
                 };
-                Ok(fresh.to_device(device).set_requires_grad(true))
+                Ok(sent(&fresh, device)?.set_requires_grad(true))
             })
             .collect()
     }

@@ -1,10 +1,9 @@
 //! The host's services for one call of one method.
 
 use super::{call::Context, kept::Handles, verify::verify};
-use crate::device::sent;
 use guard_sdk::{
-    Batch, Budget, Clean, CleanRequest, Device, Error, Level, Network, OwnedNetwork, Result, Step, Tensor,
-    manifest::Kind,
+    Batch, Budget, Clean, CleanRequest, Device, Error, Kind, Level, Network, OwnedNetwork, Result, Step,
+    Tensor, manifest, sent,
     services::{Draw, ServicesBackend},
 };
 
@@ -17,6 +16,11 @@ pub(super) struct HostServices<'a> {
 }
 
 impl HostServices<'_> {
+    /// On the CPU, but for a recording, which may lie elsewhere.
+    fn drawn(&self, draw: &Draw) -> Result<Tensor> {
+        self.context.random.random(self.label, self.context.iteration, draw)
+    }
+
     /// An error if methods ask for each other in a circle: a label has the names of all that asked.
     fn not_without_end(&self) -> Result<()> {
         if self.label.matches('/').count() < DEEPEST {
@@ -60,24 +64,24 @@ impl ServicesBackend for HostServices<'_> {
     }
 
     fn random(&self, draw: &Draw) -> Result<Tensor> {
-        let drawn = self.context.random.random(self.label, self.context.iteration, draw)?;
-        // A recording may lie there already.
-        Ok(match drawn.device() {
-            Device::Cpu => sent(&drawn, self.context.device),
-            _ => drawn,
-        })
+        sent(&self.drawn(draw)?, self.context.device)
+    }
+
+    fn numbers(&self, draw: &Draw) -> Result<Vec<f64>> {
+        let drawn = self.drawn(draw)?.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?;
+        Ok(Vec::try_from(drawn.f_reshape([-1])?)?)
     }
 
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
         self.not_without_end()?;
-        self.context.plugins.check_options(Kind::Attack, name, options)?;
+        self.context.plugins.check_options(manifest::Kind::Attack, name, options)?;
         let attack = self.context.plugins.attack(&self.context, name, &self.inner(name), options)?;
         Ok(self.handles.keep_attack(attack))
     }
 
     fn regularizer(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
         self.not_without_end()?;
-        self.context.plugins.check_options(Kind::Regularizer, name, options)?;
+        self.context.plugins.check_options(manifest::Kind::Regularizer, name, options)?;
         let regularizer =
             self.context.plugins.regularizer(&self.context, name, &self.inner(name), options)?;
         Ok(self.handles.keep_regularizer(regularizer))

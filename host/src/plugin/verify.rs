@@ -37,19 +37,23 @@ pub fn verify(adversarial: &Tensor, clean: &Tensor, budget: &Budget, guarantee: 
         if adversarial.numel() == 0 {
             return Ok(norm_each(&adversarial));
         }
-        if adversarial.isfinite().all().int64_value(&[]) == 0 {
-            return cheat("returned images that are not finite".into());
-        }
-        let (least, greatest) = (adversarial.min().double_value(&[]), adversarial.max().double_value(&[]));
-        if least < 0.0 || greatest > 1.0 {
-            return cheat(format!("left the pixel range [0,1]: values from {least} to {greatest}"));
-        }
         let perturbation = &adversarial - &clean;
         let sizes = match budget.norm {
             Norm::Linf => perturbation.abs().flatten(1, -1).amax([-1].as_slice(), false),
             Norm::L2 => norm_each(&perturbation),
         };
-        let largest = sizes.max().double_value(&[]);
+        let finite = adversarial.isfinite().all().to_kind(Kind::Double);
+        // A GPU is waited for once.
+        let facts = Tensor::f_stack(&[finite, adversarial.min(), adversarial.max(), sizes.max()], 0)?;
+        let [finite, least, greatest, largest] =
+            <[f64; 4]>::try_from(Vec::<f64>::try_from(facts)?.as_slice())
+                .map_err(|_| Error::new("the look at adversarial images gave other than four numbers"))?;
+        if finite == 0.0 {
+            return cheat("returned images that are not finite".into());
+        }
+        if least < 0.0 || greatest > 1.0 {
+            return cheat(format!("left the pixel range [0,1]: values from {least} to {greatest}"));
+        }
         if guarantee == Guarantee::Bounded && largest > limit(budget) {
             return cheat(format!(
                 "exceeded its budget: {:?} norm {largest}, ε = {}",

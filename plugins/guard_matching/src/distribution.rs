@@ -10,8 +10,8 @@
 
 use crate::{learner::augmented_pixels, statistics::freeze};
 use guard_sdk::{
-    Error, Kind, Lab, Method, Needs, Network, Objective, Pass, Result, Services, Space, Step, Synthetic,
-    Tensor, Value,
+    ByClass, Error, Kind, Lab, Method, Needs, Network, Objective, Pass, Result, Services, Space, Step,
+    Synthetic, Tensor, Value,
     augment::{Dsa, DsaOptions},
     autograd::{Graph, grad, no_grad},
     objective::{Networks, Start, Together, Updates},
@@ -39,6 +39,7 @@ impl Default for DmOptions {
 /// Σ_c ‖mean ψ(A(T_c)) − mean ψ(A(S_c))‖².
 pub struct Dm {
     options: DmOptions,
+    classes: ByClass,
 }
 
 impl Method for Dm {
@@ -46,7 +47,7 @@ impl Method for Dm {
     const NAME: &'static str = "dm";
 
     fn new(options: DmOptions, _: &Services) -> Result<Self> {
-        Ok(Self { options })
+        Ok(Self { options, classes: ByClass::default() })
     }
 }
 
@@ -78,7 +79,7 @@ impl Objective for Dm {
 
         let mut loss = Tensor::zeros([0i64; 0], (synthetic.images.kind(), synthetic.images.device()));
         let mut gradient = synthetic.images.detach().f_zeros_like()?;
-        for class in synthetic.classes()? {
+        for (&class, positions) in self.classes.of(synthetic)? {
             step.services.check_cancelled()?;
             let augment =
                 Dsa::siamese(&step.services, "dsa", class as u64, [height, width], &self.options.augment)?;
@@ -87,7 +88,7 @@ impl Objective for Dm {
                 let pixels = augmented_pixels(&network, &real.images, &augment)?;
                 mean_embedding(&network, &pixels, Space::Pixels)
             })?;
-            let images = augment.apply(&synthetic.of_class(class)?.images)?;
+            let images = augment.apply(&synthetic.at(positions)?.images)?;
             let distance = (mean_embedding(&network, &images, synthetic.space)? - target)
                 .square()
                 .f_sum(None::<Kind>)?;

@@ -24,8 +24,8 @@ use crate::{
     statistics::freeze,
 };
 use guard_sdk::{
-    Batch, Kind, Lab, Method, Needs, Objective, Result, Services, Space, State, Step, Synthetic, Tensor,
-    Value,
+    Batch, ByClass, Kind, Lab, Method, Needs, Objective, Result, Services, Space, State, Step, Synthetic,
+    Tensor, Value,
     augment::{self, DsaOptions},
     autograd::{Graph, grad},
     objective::{Networks, Start, Together, Updates},
@@ -77,6 +77,7 @@ impl Default for MatchingOptions {
 struct Matching {
     options: MatchingOptions,
     start: Start,
+    classes: ByClass,
     learner: Option<Learner>,
     /// A state that was loaded, until the lab is there to make the network.
     saved: Option<State>,
@@ -84,7 +85,7 @@ struct Matching {
 
 impl Matching {
     fn new(options: MatchingOptions, start: Start) -> Self {
-        Self { options, start, learner: None, saved: None }
+        Self { options, start, classes: ByClass::default(), learner: None, saved: None }
     }
 
     fn needs(&self) -> Needs {
@@ -131,6 +132,7 @@ impl Matching {
         if step.iteration == 0 {
             loops.tell(step, lab, options.outer_loops.is_some() && options.inner_epochs.is_some());
         }
+        let classes = self.classes.of(synthetic)?.clone();
         let learner = self.learner(step, lab, step.iteration / loops.outer)?;
         let network = learner.network();
         let tensors = network.tensors()?;
@@ -144,7 +146,7 @@ impl Matching {
 
         let mut gradient = synthetic.images.detach().f_zeros_like()?;
         let mut totals: Vec<Tensor> = Vec::new();
-        for class in synthetic.classes()? {
+        for (class, positions) in classes {
             step.services.check_cancelled()?;
             let augment = options.augment.as_ref().map(|options| {
                 augment::Dsa::siamese(&step.services, "dsa", class as u64, [height, width], options)
@@ -157,7 +159,7 @@ impl Matching {
             }
             let target = grad(&lab.training_loss(&network, &real.batch())?, &matched, Graph::Free)?;
 
-            let chosen = synthetic.of_class(class)?;
+            let chosen = synthetic.at(&positions)?;
             let images = match &augment {
                 Some(augment) => augment.apply(&chosen.images)?,
                 None => chosen.images.shallow_clone(),

@@ -22,6 +22,7 @@ mod lab;
 mod method;
 mod network;
 mod networks;
+mod numbers;
 mod objective;
 mod regularizer;
 mod root;
@@ -38,6 +39,7 @@ pub use network::{
     NetworkHandle, NetworkTable, NetworkTensors, NetworkView, PassOutput, PassRequest, Statistics,
 };
 pub use networks::NetworksTable;
+pub use numbers::NumbersTable;
 pub use objective::{Initial, ObjectiveTable, ObjectiveValue, SyntheticView};
 pub use regularizer::{BatchView, RegularizerTable};
 pub use root::{Fingerprint, Interface, LayoutMismatch, Root, RootRef};
@@ -62,6 +64,8 @@ pub mod ids {
     pub const NETWORKS: &str = "guard.networks/0.1";
     /// [`CleanTable`](crate::CleanTable), offered by the host.
     pub const CLEAN: &str = "guard.clean/0.1";
+    /// [`NumbersTable`](crate::NumbersTable), offered by the host.
+    pub const NUMBERS: &str = "guard.numbers/0.1";
 }
 
 /// The section of the library file that holds the manifest (UTF-8 JSON), readable without loading the library.

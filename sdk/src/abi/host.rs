@@ -7,11 +7,11 @@ use crate::{
     network::NetworkBackend,
     services::{Draw, Services, ServicesBackend},
 };
-use abi_stable::std_types::{RNone, ROption, RSlice, RSome, RStr, RString};
+use abi_stable::std_types::{RNone, ROption, RSlice, RSome, RStr, RString, RVec};
 use guard_abi::{
     BatchView, BudgetView, CleanOutput, CleanRequest, CleanTable, DrawnBatch, HostView, Interface, LabTable,
-    LabView, NetworkHandle, NetworkTable, NetworkTensors, NetworkView, NetworksTable, Outcome, PassOutput,
-    PassRequest, RandomRequest, ServicesTable, StepView, TensorHandle, TensorView, ids,
+    LabView, NetworkHandle, NetworkTable, NetworkTensors, NetworkView, NetworksTable, NumbersTable, Outcome,
+    PassOutput, PassRequest, RandomRequest, ServicesTable, StepView, TensorHandle, TensorView, ids,
 };
 use std::{cell::Cell, marker::PhantomData};
 
@@ -101,7 +101,7 @@ pub(super) fn describe(value: &impl serde::Serialize) -> Result<RString> {
 
 extern "C" fn older_interface(id: RStr<'_>) -> ROption<Interface> {
     match id.as_str() {
-        ids::NETWORKS | ids::CLEAN => RNone,
+        ids::NETWORKS | ids::CLEAN | ids::NUMBERS => RNone,
         _ => interface(id),
     }
 }
@@ -113,6 +113,7 @@ extern "C" fn interface(id: RStr<'_>) -> ROption<Interface> {
         ids::LAB => RSome(Interface::of(&LAB)),
         ids::NETWORKS => RSome(Interface::of(&NETWORKS)),
         ids::CLEAN => RSome(Interface::of(&CLEAN)),
+        ids::NUMBERS => RSome(Interface::of(&NUMBERS)),
         _ => RNone,
     }
 }
@@ -255,16 +256,17 @@ extern "C" fn services_device(data: *const ()) -> i32 {
 }
 
 extern "C" fn services_random(data: *const (), request: &RandomRequest<'_>) -> Outcome<TensorHandle> {
-    call("random", || {
-        let draw = Draw {
-            stream: request.stream.as_str(),
-            draw: request.draw,
-            ids: request.ids.as_slice(),
-            shape: request.shape.as_slice(),
-            distribution: distribution(request.distribution)?,
-            kind: kind(request.kind)?,
-        };
-        services(data).random(&draw).map(give)
+    call("random", || services(data).random(&draw_of(request)?).map(give))
+}
+
+fn draw_of<'a>(request: &RandomRequest<'a>) -> Result<Draw<'a>> {
+    Ok(Draw {
+        stream: request.stream.as_str(),
+        draw: request.draw,
+        ids: request.ids.as_slice(),
+        shape: request.shape.as_slice(),
+        distribution: distribution(request.distribution)?,
+        kind: kind(request.kind)?,
     })
 }
 
@@ -322,6 +324,12 @@ const NETWORKS: NetworksTable = NetworksTable { network: networks_network };
 
 extern "C" fn networks_network(data: *const (), name: RStr<'_>) -> Outcome<NetworkHandle> {
     call("network", || Ok(hand_over(services(data).network(name.as_str())?)))
+}
+
+const NUMBERS: NumbersTable = NumbersTable { numbers: services_numbers };
+
+extern "C" fn services_numbers(data: *const (), request: &RandomRequest<'_>) -> Outcome<RVec<f64>> {
+    call("numbers", || services(data).numbers(&draw_of(request)?).map(RVec::from))
 }
 
 const CLEAN: CleanTable = CleanTable { clean: services_clean };

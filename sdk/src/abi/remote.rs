@@ -6,12 +6,12 @@ use crate::{
     Statistics, Step,
     lab::{ExpertsInfo, LabBackend, LabInfo, RealBatch},
     network::{NetworkBackend, Tensors},
-    services::{Draw, Level, ServicesBackend},
+    services::{Draw, Level, ServicesBackend, on_cpu},
 };
-use abi_stable::std_types::{RNone, RSlice, RSome, RStr};
+use abi_stable::std_types::{RNone, RSlice, RSome, RStr, RVec};
 use guard_abi::{
     BatchView, CleanTable, HostView, Interface, LabTable, LabView, NetworkHandle, NetworkTable, NetworkView,
-    NetworksTable, PassRequest, RandomRequest, ServicesTable, StepView, ids,
+    NetworksTable, NumbersTable, PassRequest, RandomRequest, ServicesTable, StepView, ids,
 };
 use std::{any::Any, marker::PhantomData, sync::Mutex};
 use tch::{Device, Tensor};
@@ -26,6 +26,8 @@ pub struct HostTables {
     networks: Option<&'static NetworksTable>,
     /// Hosts before it was published do not share passes.
     clean: Option<&'static CleanTable>,
+    /// None on hosts from before it.
+    numbers: Option<&'static NumbersTable>,
 }
 
 impl HostTables {
@@ -46,6 +48,7 @@ impl HostTables {
                 false => None,
             },
             clean: table(host, ids::CLEAN, Interface::table::<CleanTable>).ok(),
+            numbers: table(host, ids::NUMBERS, Interface::table::<NumbersTable>).ok(),
         };
         known.push((address, tables));
         Ok(tables)
@@ -206,6 +209,18 @@ impl RemoteServices<'_> {
     }
 }
 
+/// A draw in its frozen form.
+fn request<'a>(draw: &Draw<'a>) -> Result<RandomRequest<'a>> {
+    Ok(RandomRequest {
+        stream: RStr::from(draw.stream),
+        draw: draw.draw,
+        ids: RSlice::from_slice(draw.ids),
+        shape: RSlice::from_slice(draw.shape),
+        distribution: distribution_code(draw.distribution),
+        kind: kind_code(draw.kind)?,
+    })
+}
+
 impl ServicesBackend for RemoteServices<'_> {
     fn log(&self, level: Level, message: &str) {
         (self.tables.services.log)(self.host.data, level_code(level), RStr::from(message));
@@ -231,15 +246,14 @@ impl ServicesBackend for RemoteServices<'_> {
     }
 
     fn random(&self, draw: &Draw) -> Result<Tensor> {
-        let request = RandomRequest {
-            stream: RStr::from(draw.stream),
-            draw: draw.draw,
-            ids: RSlice::from_slice(draw.ids),
-            shape: RSlice::from_slice(draw.shape),
-            distribution: distribution_code(draw.distribution),
-            kind: kind_code(draw.kind)?,
-        };
-        result((self.tables.services.random)(self.host.data, &request)).map(take)
+        result((self.tables.services.random)(self.host.data, &request(draw)?)).map(take)
+    }
+
+    fn numbers(&self, draw: &Draw) -> Result<Vec<f64>> {
+        match self.tables.numbers {
+            Some(table) => result((table.numbers)(self.host.data, &request(draw)?)).map(RVec::into_vec),
+            None => on_cpu(&self.random(draw)?),
+        }
     }
 
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {

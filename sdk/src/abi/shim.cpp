@@ -79,6 +79,14 @@ char *guard_shim_version(at::Tensor *tensor, int64_t *version) noexcept {
   return guarded([&] { *version = static_cast<int64_t>(tensor->_version()); });
 }
 
+// A copy on a GPU of a tensor of the CPU, by way of pinned memory.
+char *guard_shim_send(const at::Tensor *tensor, int32_t gpu, at::Tensor **sent) noexcept {
+  return guarded([&] {
+    const auto device = at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
+    *sent = new at::Tensor(tensor->pin_memory().to(tensor->options().device(device), /*non_blocking=*/true));
+  });
+}
+
 // State of libtorch that belongs to the thread: grad mode, autocast, dispatch keys, ...
 char *guard_shim_thread_state_save(void **state) noexcept {
   return guarded([&] { *state = new at::ThreadLocalState(); });

@@ -25,6 +25,7 @@ unsafe extern "C" {
         gradients: *mut *mut C_tensor,
     ) -> *mut c_char;
     fn guard_shim_version(tensor: *const C_tensor, version: *mut i64) -> *mut c_char;
+    fn guard_shim_send(tensor: *const C_tensor, gpu: i32, sent: *mut *mut C_tensor) -> *mut c_char;
     fn guard_shim_thread_state_save(state: *mut *mut ()) -> *mut c_char;
     fn guard_shim_thread_state_restore(state: *mut ());
     fn guard_shim_random_save(gpu: i32, state: *mut *mut C_tensor) -> *mut c_char;
@@ -100,6 +101,16 @@ pub fn version(tensor: &Tensor) -> Result<i64> {
         check(unsafe { guard_shim_version(tensor.as_ptr(), &mut version) })?;
     }
     Ok(version)
+}
+
+/// See [`crate::sent()`].
+pub fn send(tensor: &Tensor, gpu: usize) -> Result<Tensor> {
+    let mut sent = ptr::null_mut();
+    // SAFETY: a live tensor, and a local to write to; the tensor that comes back is new and ours.
+    unsafe {
+        check(guard_shim_send(tensor.as_ptr(), i32::try_from(gpu).unwrap_or(i32::MAX), &mut sent))?;
+        Ok(Tensor::from_ptr(sent))
+    }
 }
 
 /// The instruction set that libtorch's kernels were chosen for, e.g. `AVX512`: equal bits need equal ones.

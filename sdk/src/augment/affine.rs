@@ -3,7 +3,7 @@
 //! libtorch has first derivatives of this to the pixels and no second ones.
 
 use super::rows::check_entries;
-use crate::Result;
+use crate::{Result, sent};
 use tch::Tensor;
 
 /// Stretches images around their centre.
@@ -82,7 +82,7 @@ fn sampled(images: &Tensor, matrices: &[[f64; 6]], align_corners: bool) -> Resul
     let (count, channels, height, width) = images.size4()?;
     let entries = matrices.len() as i64;
     let matrices = Tensor::f_from_slice(matrices.as_flattened())?.f_reshape([entries, 2, 3])?;
-    let matrices = matrices.f_to_kind(images.kind())?.f_to_device(images.device())?;
+    let matrices = sent(&matrices.f_to_kind(images.kind())?, images.device())?;
     let grid = Tensor::f_affine_grid_generator(&matrices, [entries, channels, height, width], align_corners)?;
     let grid = grid.f_expand([count, height, width, 2], false)?;
     Ok(images.f_grid_sampler(&grid, BILINEAR, ZEROS, align_corners)?)

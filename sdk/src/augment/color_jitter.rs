@@ -1,7 +1,7 @@
 //! Brightness, contrast, saturation and hue, changed in any order, with torchvision's definitions.
 
 use super::rows::{check_entries, column};
-use crate::{Error, Result};
+use crate::{Error, Result, sent};
 use std::collections::BTreeMap;
 use tch::{Kind, Tensor};
 
@@ -119,9 +119,8 @@ impl ColorJitter {
         {
             return apply(adjustment, &examples, images);
         }
-        let index = |numbers: Vec<i64>| -> Result<Tensor> {
-            Ok(Tensor::f_from_slice(&numbers)?.f_to_device(images.device())?)
-        };
+        let index =
+            |numbers: Vec<i64>| -> Result<Tensor> { sent(&Tensor::f_from_slice(&numbers)?, images.device()) };
         let mut parts = Vec::new();
         let mut back = vec![0; self.changes.len()];
         for (position, &example) in (0..).zip(groups.values().flatten()) {
@@ -189,7 +188,7 @@ fn grey(images: &Tensor) -> Result<Tensor> {
         return Ok(images.shallow_clone());
     }
     let shares = Tensor::f_from_slice(&[0.2989, 0.587, 0.114])?.f_reshape([1, 3, 1, 1])?;
-    let shares = shares.f_to_kind(images.kind())?.f_to_device(images.device())?;
+    let shares = sent(&shares.f_to_kind(images.kind())?, images.device())?;
     Ok(images.f_mul(&shares)?.f_sum_dim_intlist(1, true, None::<Kind>)?)
 }
 
@@ -211,7 +210,7 @@ fn turned(images: &Tensor, turns: &Tensor) -> Result<Tensor> {
     let hue = from_red.f_where_self(&red.f_eq_tensor(&largest)?, &not_red)? + turns * 6.0;
 
     let own = Tensor::f_from_slice(&[5.0, 3.0, 1.0])?.f_reshape([1, 3, 1, 1])?;
-    let own = own.f_to_kind(images.kind())?.f_to_device(images.device())?;
+    let own = sent(&own.f_to_kind(images.kind())?, images.device())?;
     let distance = (own + hue).f_remainder(6.0)?;
     let fall = distance.f_minimum(&(4.0 - &distance))?.f_clamp(0.0, 1.0)?;
     Ok(largest - chroma * fall)

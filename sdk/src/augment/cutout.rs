@@ -4,7 +4,7 @@ use super::{
     Region,
     rows::{check_entries, whole},
 };
-use crate::Result;
+use crate::{Result, sent};
 use tch::{Kind, Tensor};
 
 /// Makes a rectangle of the image zero.
@@ -47,7 +47,7 @@ impl Cutout {
     fn within(&self, span: fn(&Region) -> (i64, i64), length: i64, images: &Tensor) -> Result<Tensor> {
         let bound = |value: &dyn Fn((i64, i64)) -> i64| -> Result<Tensor> {
             let values: Vec<i64> = self.regions.iter().map(|region| value(span(region))).collect();
-            Ok(Tensor::f_from_slice(&values)?.f_to_device(images.device())?.f_reshape([-1, 1, 1])?)
+            Ok(sent(&Tensor::f_from_slice(&values)?, images.device())?.f_reshape([-1, 1, 1])?)
         };
         let (first, end) = (bound(&|(start, _)| start)?, bound(&|(start, length)| start + length)?);
         let pixels = Tensor::f_arange(length, (Kind::Int64, images.device()))?;

@@ -1,7 +1,7 @@
 //! Images mirrored left to right.
 
 use super::rows::check_entries;
-use crate::Result;
+use crate::{Result, sent};
 use tch::Tensor;
 
 /// Mirrors images left to right.
@@ -36,7 +36,7 @@ impl Flip {
         // Only half of the images need to be mirrored, on average: cheaper than to choose among two whole batches.
         let positions: Vec<i64> =
             (0..).zip(&self.flipped).filter(|(_, flipped)| **flipped).map(|(i, _)| i).collect();
-        let positions = Tensor::f_from_slice(&positions)?.f_to_device(images.device())?;
+        let positions = sent(&Tensor::f_from_slice(&positions)?, images.device())?;
         let mirrored = images.f_index_select(0, &positions)?.f_flip([3])?;
         Ok(images.f_index_copy(0, &positions, &mirrored)?)
     }

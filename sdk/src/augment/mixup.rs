@@ -1,6 +1,6 @@
 //! Pairs of images, blended.
 
-use crate::{Error, Result};
+use crate::{Error, Result, sent};
 use tch::Tensor;
 
 /// λ·x + (1−λ)·x\[order\], the same λ for the whole batch (Zhang et al., arXiv 1710.09412).
@@ -57,7 +57,7 @@ pub(super) fn partners(values: &Tensor, order: &[i64]) -> Result<Tensor> {
     if let Some(stranger) = order.iter().find(|partner| !(0..count).contains(partner)) {
         return Err(Error::new(format!("a batch of {count} has no example `{stranger}` to mix with")));
     }
-    Ok(Tensor::f_from_slice(order)?.f_to_device(values.device())?)
+    sent(&Tensor::f_from_slice(order)?, values.device())
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use super::{
     Region,
     rows::{check_entries, whole},
 };
-use crate::Result;
+use crate::{Result, sent};
 use tch::{Device, Kind, Tensor};
 
 /// Options of a random-resized-crop.
@@ -105,7 +105,7 @@ fn weights(spans: &[(i64, i64)], from: i64, to: i64, images: &Tensor) -> Result<
     let options = (Kind::Double, images.device());
     let column = |value: fn(&(i64, i64)) -> i64| -> Result<Tensor> {
         let values: Vec<f64> = spans.iter().map(|span| value(span) as f64).collect();
-        Ok(Tensor::f_from_slice(&values)?.f_to_device(images.device())?.f_reshape([-1, 1, 1])?)
+        Ok(sent(&Tensor::f_from_slice(&values)?, images.device())?.f_reshape([-1, 1, 1])?)
     };
     let (start, length) = (column(|span| span.0)?, column(|span| span.1)?);
     let step = &length / to as f64;

@@ -1,10 +1,10 @@
 //! Rows of uniform numbers, and the parameters that come of them: one for the batch, or one for each example.
 
 use crate::{
-    Error, Kind, Result, Services,
-    services::{Distribution, Draw},
+    Error, Kind, Result, Services, sent,
+    services::{Distribution, Draw, on_cpu},
 };
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// Uniform numbers on [0,1) that belong to the step as a whole and not to one of its examples.
 ///
@@ -26,7 +26,7 @@ pub fn each_uniform<const D: usize>(
     draw: u64,
     ids: &[u64],
 ) -> Result<Vec<[f64; D]>> {
-    let numbers = services.random(&Draw {
+    let numbers = services.numbers(&Draw {
         stream,
         draw,
         ids,
@@ -34,15 +34,14 @@ pub fn each_uniform<const D: usize>(
         distribution: Distribution::Uniform,
         kind: Kind::Double,
     })?;
-    let found = rows(&numbers)?;
-    if found.len() != ids.len() {
+    if numbers.len() != ids.len() * D {
         return Err(Error::new(format!(
-            "asked for {} rows of random numbers, got {}",
+            "asked for {} rows of {D} random numbers, got {} numbers",
             ids.len(),
-            found.len()
+            numbers.len()
         )));
     }
-    Ok(found)
+    Ok(numbers.as_chunks().0.to_vec())
 }
 
 /// The rows of `numbers` `[N,D]`, of any dtype and device.
@@ -54,8 +53,7 @@ pub fn rows<const D: usize>(numbers: &Tensor) -> Result<Vec<[f64; D]>> {
     if size.len() != 2 || size[1] != D as i64 {
         return Err(Error::new(format!("rows of {D} random numbers cannot have shape {size:?}")));
     }
-    let flat = numbers.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_reshape([-1])?;
-    Ok(Vec::<f64>::try_from(flat)?.as_chunks().0.to_vec())
+    Ok(on_cpu(numbers)?.as_chunks().0.to_vec())
 }
 
 /// A whole number in `lowest..=highest` from a uniform one on [0,1).
@@ -78,7 +76,7 @@ pub(super) fn check_entries(transform: &str, entries: usize, images: &Tensor) ->
 pub(super) fn column(numbers: impl IntoIterator<Item = f64>, images: &Tensor) -> Result<Tensor> {
     let numbers: Vec<f64> = numbers.into_iter().collect();
     let column = Tensor::f_from_slice(&numbers)?.f_to_kind(images.kind())?;
-    Ok(column.f_to_device(images.device())?.f_reshape([-1, 1, 1, 1])?)
+    Ok(sent(&column, images.device())?.f_reshape([-1, 1, 1, 1])?)
 }
 
 #[cfg(test)]

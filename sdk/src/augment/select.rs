@@ -1,6 +1,6 @@
 //! Pixels moved within their image, each example by itself.
 
-use crate::Result;
+use crate::{Result, sent};
 use tch::Tensor;
 
 /// `[N,C,h,w]`: the pixel (y, x) of an example comes from its row `rows[y]` and column `columns[x]`.
@@ -11,7 +11,7 @@ pub(super) fn select(images: &Tensor, rows: &[Vec<i64>], columns: &[Vec<i64>]) -
     let (count, channels, _, width) = images.size4()?;
     let table = |lists: &[Vec<i64>]| -> Result<Tensor> {
         let flat = Tensor::f_from_slice(&lists.concat())?.f_reshape([lists.len() as i64, -1])?;
-        Ok(flat.f_to_device(images.device())?)
+        sent(&flat, images.device())
     };
     let (rows, columns) = (table(rows)?, table(columns)?);
     let pixels = (rows * width).unsqueeze(2).f_add(&columns.unsqueeze(1))?;

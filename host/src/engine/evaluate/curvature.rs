@@ -29,7 +29,7 @@ impl Evaluator<'_> {
         let mut found = Vec::with_capacity(wanted);
         for part in positions.chunks(self.batch_size) {
             self.observer.stop_if_asked()?;
-            let part = self.split.batch(part, &View::plain())?.to_device(context.device);
+            let part = self.split.batch(part, &View::plain())?.to_device(context.device)?;
             found.extend(Vec::<f32>::try_from(self.largest(&part, context)?.to_kind(Kind::Float))?);
         }
         Ok(found)

@@ -42,7 +42,7 @@ impl Evaluator<'_> {
         let largest = budgets.max_by(|one, other| one.epsilon.total_cmp(&other.epsilon));
         let positions = first_of_each(evaluation, self.classes(), count);
         let (Some(budget), false) = (largest, positions.is_empty()) else { return Ok(Vec::new()) };
-        let sample = self.split.batch(&positions, &View::plain())?.to_device(context.device);
+        let sample = self.split.batch(&positions, &View::plain())?.to_device(context.device)?;
         let (mut adversarial, mut predictions) = (Vec::new(), Vec::new());
         for mut attack in self.attacks(attacks, context)? {
             let Attacked { images, predicted, .. } = self.attacked(&mut attack, &sample, &budget, context)?;

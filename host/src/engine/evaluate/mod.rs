@@ -307,7 +307,7 @@ impl Evaluator<'_> {
         let (begun, mut found) = (Instant::now(), Evaluation::default());
         for batch in self.split.in_order(self.batch_size) {
             self.observer.stop_if_asked()?;
-            let Loaded { images, labels, .. } = batch?.to_device(context.device);
+            let Loaded { images, labels, .. } = batch?.to_device(context.device)?;
             found.predicted.extend(self.predicted(&images)?);
             found.labels.extend(Classes::try_from(labels.to_device(Device::Cpu))?);
         }
@@ -358,7 +358,7 @@ impl Evaluator<'_> {
             self.observer.iteration(iteration, part.total);
             self.observer.checkpoint(iteration, &mut || save(found, attack, context))?;
             let recorder = MemberRecorder::new(context.recorder, &attack.name);
-            let batch = batch?.to_device(context.device);
+            let batch = batch?.to_device(context.device)?;
             let watched = Context { recorder: &recorder, ..*context };
             let attacked = match self.attacked(attack, &batch, &budget, &watched) {
                 // What a method remembers of an attack that was cut short is no place to go on from.

@@ -67,7 +67,7 @@ impl Evaluator<'_> {
         let positions: Vec<i64> = (0..wanted).map(|index| right[index * right.len() / wanted]).collect();
         let worst = evaluation.worst_case(threat);
         let left = positions.iter().filter(|&&position| worst[position as usize]).count();
-        let sample = self.split.batch(&positions, &View::plain())?.to_device(context.device);
+        let sample = self.split.batch(&positions, &View::plain())?.to_device(context.device)?;
         let probe = Probe { evaluator: self, context, sample, budget: threat.budget, left };
         let mut flags = probe.network()?;
         flags.extend(probe.baselines()?);

@@ -6,7 +6,7 @@ use crate::{
     network::{Model, Program, weights::write_tensors},
     run::write_text,
 };
-use guard_sdk::{Device, Error, Result, Tensor, lab::ExpertsInfo};
+use guard_sdk::{Device, Error, Result, Tensor, lab::ExpertsInfo, sent};
 use std::{
     cell::RefCell,
     collections::BTreeMap,
@@ -126,7 +126,7 @@ impl ExpertFolder {
     /// If there is no such snapshot.
     pub fn network(&self, trajectory: u64, snapshot: u64, device: Device) -> Result<Model> {
         self.in_file(trajectory, |file| {
-            let read = |name: &String| Ok(file.tensor(&key(snapshot, name))?.to_device(device));
+            let read = |name: &String| sent(&file.tensor(&key(snapshot, name))?, device);
             let tensors = self.names().iter().map(read).collect::<Result<Vec<_>>>()?;
             let mut parameters = tensors;
             let buffers = parameters.split_off(self.program.parameters.len());

@@ -98,7 +98,7 @@ impl ExpertTrainer<'_> {
         let positions: Vec<i64> = (0..self.held_out.len() as i64).step_by(every).collect();
         let (part, mut right) = (self.held_out.part(&positions), 0.0);
         for batch in part.in_order(BATCH) {
-            let batch = batch?.to_device(model.device());
+            let batch = batch?.to_device(model.device())?;
             let found = model.eval_logits(&batch.images)?.f_argmax(-1, false)?;
             right += found.f_eq_tensor(&batch.labels)?.f_sum(guard_sdk::Kind::Double)?.f_double_value(&[])?;
         }
