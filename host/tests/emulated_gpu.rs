@@ -69,7 +69,8 @@ fn succeeded(output: Output) -> Output {
 fn waits(recipe: &str, settings: &[&str]) -> BTreeMap<String, usize> {
     let here = Here::new();
     let recipe = here.recipe(&format!("{RECIPE}{recipe}"));
-    let mut arguments = vec!["run", &recipe, "--quiet", "--out", "run"];
+    // Checkpoints, which wait, come by the clock.
+    let mut arguments = vec!["run", &recipe, "--quiet", "--out", "run", "--checkpoint-every", "100000"];
     arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
     let file = here.path("waits");
     succeeded(on_gpu(&here, &arguments).env("EMULATED_GPU_WAITS", &file).output().unwrap());

@@ -10,8 +10,8 @@
 //! ```
 
 use guard_sdk::{
-    Error, Kind, Lab, Method, Needs, Network, Objective, Pass, Result, Services, Space, Step, Synthetic,
-    Tensor, Value,
+    ByClass, Error, Kind, Lab, Method, Needs, Network, Objective, Pass, Result, Services, Space, Step,
+    Synthetic, Tensor, Value,
     autograd::no_grad,
     objective::{Networks, Start, Updates},
 };
@@ -34,6 +34,7 @@ impl Default for MethodNameOptions {
 /// Σ_c ‖mean ψ(T_c) − mean ψ(S_c)‖².
 pub struct MethodName {
     options: MethodNameOptions,
+    classes: ByClass,
 }
 
 impl Method for MethodName {
@@ -41,7 +42,7 @@ impl Method for MethodName {
     const NAME: &'static str = "method-name";
 
     fn new(options: MethodNameOptions, _: &Services) -> Result<Self> {
-        Ok(Self { options })
+        Ok(Self { options, classes: ByClass::default() })
     }
 }
 
@@ -62,12 +63,12 @@ impl Objective for MethodName {
     fn value(&mut self, step: &Step, synthetic: &Synthetic, lab: &Lab) -> Result<Value> {
         let network = lab.fresh_network(step.iteration)?;
         let mut distances = Vec::new();
-        for class in synthetic.classes()? {
+        for (&class, positions) in self.classes.of(synthetic)? {
             step.services.check_cancelled()?;
             let real = lab.real(Some(class), self.options.real_images, step.iteration)?;
             let target = no_grad(|| mean_embedding(&network.lend(), &real.images, Space::Pixels))?;
-            let present =
-                mean_embedding(&network.lend(), &synthetic.of_class(class)?.images, synthetic.space)?;
+            let images = synthetic.at(positions)?.images;
+            let present = mean_embedding(&network.lend(), &images, synthetic.space)?;
             distances.push((present - target).square().sum(None::<Kind>));
         }
         Ok(Value::Loss(distances.into_iter().sum()))
