@@ -50,8 +50,8 @@ impl Synthetic<'_> {
     }
 }
 
-/// Where the images of each class lie. Labels belong to ids for the whole run and are read once: a GPU is waited for in the first
-/// step alone.
+/// Where the images of each class lie. Labels belong to ids for the whole run and are read once for each group
+/// of images: a GPU is waited for in its first step alone.
 #[derive(Debug, Default)]
 pub struct ByClass {
     ids: Vec<u64>,

@@ -235,7 +235,8 @@ pub struct Step<'a> {
 }
 
 /// The numbers of a tensor of any dtype and device.
-pub(crate) fn on_cpu(tensor: &Tensor) -> Result<Vec<f64>> {
+#[doc(hidden)]
+pub fn on_cpu(tensor: &Tensor) -> Result<Vec<f64>> {
     let flat = tensor.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_reshape([-1])?;
     Ok(Vec::try_from(flat)?)
 }

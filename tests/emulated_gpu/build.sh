@@ -10,8 +10,8 @@ set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 torch=$(cd "${LIBTORCH:-$here/../../.libtorch/torch}" && pwd -P)
 mkdir -p "$1"
-site=$(cd "$1" && pwd)/site
-rm -rf "$site"
+done=$(cd "$1" && pwd)/site
+site=$done.$$
 mkdir -p "$site/torch/lib"
 # libtorch finds NVIDIA's libraries by a path from itself.
 if [ -d "$torch/../nvidia" ]; then ln -s "$(cd "$torch/../nvidia" && pwd)" "$site/nvidia"; fi
@@ -25,3 +25,5 @@ done
 "${CXX:-c++}" -std=c++17 -O1 -w -shared -fPIC -isystem "$torch/include" -isystem "$torch/include/torch/csrc/api/include" \
     "$here/emulated.cpp" -o "$site/torch/lib/libtorch_cuda.so" -L "$torch/lib" -ltorch_cpu -lc10
 "${CC:-cc}" -shared -fPIC "$here/driver.c" -o "$site/torch/lib/libcuda.so.1"
+rm -rf "$done"
+mv -T "$site" "$done"

@@ -1,9 +1,10 @@
 // A GPU that is not there, as libtorch's CUDA part: tensors on `cuda:0` whose operations the CPU computes. It tells what only
 // a GPU would: an operation on tensors of two devices is an error; device memory lies at addresses that no CPU may read, so
-// that code which does ends with a segmentation fault; a copy that a GPU would still be busy with is done only when somebody
-// waits for it, so that what is read too early is not there. Waits are counted: see EMULATED_GPU_WAITS below.
+// that code which does ends with a segmentation fault; a copy to the CPU that a GPU would still be busy with is done only when
+// somebody waits for it, so that what is read too early is not there. Waits are counted: see EMULATED_GPU_WAITS below.
 //
-// The CUDA API, streams other than the first, cuDNN and CUDA graphs are not emulated.
+// Not emulated: the CUDA API, streams other than the first, cuDNN, CUDA graphs; pinned memory that is written to while it is still
+// being copied to the GPU; waits of operations beyond those named in `compute`.
 
 #include <ATen/ATen.h>
 #include <ATen/CPUGeneratorImpl.h>
@@ -87,7 +88,10 @@ struct Memory : c10::DeviceAllocator {
     const auto *wanted = static_cast<const char *>(address);
     if (wanted < addresses || wanted >= addresses + room) return const_cast<void *>(address);
     const std::lock_guard<std::mutex> lock(const_cast<std::mutex &>(mutex));
-    const auto &[start, block] = *std::prev(blocks.upper_bound(wanted));
+    const auto after = blocks.upper_bound(wanted);
+    TORCH_CHECK(after != blocks.begin(), "CUDA error: an illegal memory access was encountered");
+    const auto &[start, block] = *std::prev(after);
+    TORCH_CHECK(wanted < start + block.size, "CUDA error: an illegal memory access was encountered");
     return block.behind + (wanted - start);
   }
 
@@ -260,8 +264,10 @@ struct Operation {
 
 void compute(const c10::OperatorHandle &handle, torch::jit::Stack *stack) {
   // Their results have as many elements as the values say, or are values.
-  static const std::set<std::string> waiting = {"aten::nonzero",  "aten::masked_select", "aten::_unique2",
-                                                "aten::bincount", "aten::equal",         "aten::unique_dim"};
+  static const std::set<std::string> waiting = {
+      "aten::nonzero",     "aten::masked_select", "aten::_unique2",           "aten::_unique",
+      "aten::bincount",    "aten::equal",         "aten::unique_dim",         "aten::unique_consecutive",
+      "aten::histc",       "aten::linalg_eigh",   "aten::repeat_interleave"};
   const auto &schema = handle.schema();
   Operation operation{schema.name()};
   if (waiting.count(operation.name) > 0) waits_for(operation.name.c_str());

@@ -67,7 +67,13 @@ fn open(file: &Path) -> Result<Host> {
 
 fn unloadable(file: &Path, why: &str) -> Refusal {
     // Not the file itself, so one that it needs: libtorch, or what a libtorch brings along.
-    if why.contains("cannot open shared object file") && !why.starts_with('/') {
+    let missing = why.contains("cannot open shared object file") && !why.starts_with('/');
+    if why.contains("undefined symbol") {
+        return Refusal::new("host", format!("the libtorch that the loader takes does not fit ({why})")).help(
+            format!("name the folder of a libtorch {TORCH_VERSION} with `--libtorch DIR`; is LD_LIBRARY_PATH right?"),
+        );
+    }
+    if missing {
         return Refusal::new("libtorch", format!("libtorch, or what it needs, was not found ({why})")).help(format!(
             "name the folder of a libtorch {TORCH_VERSION} with `--libtorch DIR` or in LIBTORCH, e.g. `torch` in the \
              `site-packages` of a Python that has torch {TORCH_VERSION}"

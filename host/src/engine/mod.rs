@@ -39,6 +39,7 @@ mod student;
 mod student_loss;
 mod train;
 mod training_loss;
+mod undo;
 mod views;
 
 pub use distill::{Distiller, ImageGroup, Part, Stopped, SyntheticSet, together};

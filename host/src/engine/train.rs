@@ -5,6 +5,7 @@ use super::{
     parts::Parts,
     progress::Progress,
     training_loss::{Gradients, TrainingLoss, finite_gradients},
+    undo::Before,
 };
 use crate::{
     data::{Loaded, Split, View},
@@ -16,7 +17,7 @@ use crate::{
 };
 use guard_sdk::{
     Batch, Error, Kind, Result, State, Tensor,
-    autograd::{Graph, grad, no_grad},
+    autograd::{Graph, grad},
 };
 
 /// One step down `loss`: gradients, a look at them, the optimiser. Returns whether they are finite, where that is not known yet.
@@ -32,7 +33,8 @@ pub(super) fn descend(
     let gradients = grad(loss, &parameters, Graph::Free)?;
     let Gradients { each, finite } = finite_gradients(name, None, context, gradients)?;
     optimizer.step(model.parameters(), &each, rate)?;
-    Ok(finite)
+    // A loss may be infinite where its gradient is not.
+    Ok(finite.map(|finite| finite.f_logical_and(&loss.detach().isfinite())).transpose()?)
 }
 
 /// Dropout is drawn by libtorch's own generator, seeded anew for every step, so that a step does not depend on those before.
@@ -43,24 +45,17 @@ pub(super) fn seed_dropout(streams: &Streams, context: &Context) {
 /// Runs one training step; if it fails, parameters and running statistics are as before. Where it is not known yet whether it
 /// has failed, the step says so with a flag on the GPU, and they are put back there, without waiting.
 pub(super) fn undone_on_failure(model: &Model, step: impl FnOnce() -> Result<Option<Tensor>>) -> Result<()> {
-    let copies = |tensors: &[Tensor]| tensors.iter().map(|tensor| tensor.detach().copy()).collect::<Vec<_>>();
-    let statistics = copies(model.buffers());
-    // A step changes them last.
-    let parameters = if model.device().is_cuda() { copies(model.parameters()) } else { Vec::new() };
-    let finite = step().inspect_err(|_| {
-        no_grad(|| {
-            let buffers = model.buffers().iter().map(Tensor::shallow_clone);
-            buffers.zip(&statistics).for_each(|(mut buffer, before)| buffer.copy_(before));
-        });
-    })?;
-    let Some(finite) = finite else { return Ok(()) };
-    no_grad(|| {
-        let now = model.buffers().iter().chain(model.parameters());
-        now.zip(statistics.iter().chain(&parameters)).try_for_each(|(now, before)| {
-            let kept = now.f_where_self_out(&now.shallow_clone(), &finite, before);
-            kept.map(|_| ()).map_err(Error::from)
-        })
-    })
+    // On a CPU a step changes the parameters last, and then it has not failed.
+    let parameters = model.parameters().iter().filter(|_| model.device().is_cuda());
+    let before = Before::of(model.buffers().iter().chain(parameters))?;
+    match step() {
+        Ok(None) => Ok(()),
+        Ok(Some(finite)) => before.put_back_unless(&finite),
+        Err(error) => {
+            before.put_back()?;
+            Err(error)
+        }
+    }
 }
 
 /// A trained network, and why training stopped early if it did.

@@ -2,9 +2,9 @@
 
 use super::{call::Context, kept::Handles, verify::verify};
 use guard_sdk::{
-    Batch, Budget, Clean, CleanRequest, Device, Error, Kind, Level, Network, OwnedNetwork, Result, Step,
-    Tensor, manifest, sent,
-    services::{Draw, ServicesBackend},
+    Batch, Budget, Clean, CleanRequest, Device, Error, Level, Network, OwnedNetwork, Result, Step, Tensor,
+    manifest, sent,
+    services::{Draw, ServicesBackend, on_cpu},
 };
 
 pub(super) struct HostServices<'a> {
@@ -68,8 +68,7 @@ impl ServicesBackend for HostServices<'_> {
     }
 
     fn numbers(&self, draw: &Draw) -> Result<Vec<f64>> {
-        let drawn = self.drawn(draw)?.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?;
-        Ok(Vec::try_from(drawn.f_reshape([-1])?)?)
+        on_cpu(&self.drawn(draw)?)
     }
 
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {

@@ -53,6 +53,10 @@ impl ServicesBackend for Part<'_> {
         self.whole().random(&Draw { stream: &format!("{}.{}", self.number, draw.stream), ..*draw })
     }
 
+    fn numbers(&self, draw: &Draw) -> Result<Vec<f64>> {
+        self.whole().numbers(&Draw { stream: &format!("{}.{}", self.number, draw.stream), ..*draw })
+    }
+
     fn attack(&self, name: &str, options: &serde_json::Value) -> Result<u64> {
         self.whole().attack(name, options)
     }

@@ -83,7 +83,8 @@ char *guard_shim_version(at::Tensor *tensor, int64_t *version) noexcept {
 char *guard_shim_send(const at::Tensor *tensor, int32_t gpu, at::Tensor **sent) noexcept {
   return guarded([&] {
     const auto device = at::Device(at::kCUDA, static_cast<c10::DeviceIndex>(gpu));
-    *sent = new at::Tensor(tensor->pin_memory().to(tensor->options().device(device), /*non_blocking=*/true));
+    const auto whole = tensor->is_non_overlapping_and_dense() ? *tensor : tensor->contiguous();
+    *sent = new at::Tensor(whole.pin_memory().to(whole.options().device(device), /*non_blocking=*/true));
   });
 }
 

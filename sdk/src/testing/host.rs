@@ -203,6 +203,8 @@ mod tests {
         let both = host.services().random(&draw("a", &[7, 9])).unwrap();
         let second = host.services().random(&draw("a", &[9])).unwrap();
         assert_eq!(both.get(1), second.get(0));
+        let numbers = host.services().numbers(&draw("a", &[7, 9])).unwrap();
+        assert_eq!(Tensor::from_slice(&numbers).reshape([2, 3]), both);
         assert_ne!(host.services().random(&draw("b", &[9])).unwrap(), second);
         assert_ne!(FakeHost::new(4).services().random(&draw("a", &[9])).unwrap(), second);
     }

@@ -7,7 +7,8 @@ use crate::{
         optimizer::OptimizerState,
         parts::{Parts, of_tensors, restore},
         soft_labels::SoftLabels,
-        training_loss::{WeightedRegularizer, finite, finite_gradients},
+        training_loss::{Gradients, WeightedRegularizer, finite, finite_gradients},
+        undo::Before,
     },
     network::{Inverse, Model, NetworkSpec, Whitening},
     plugin::{Context, Hosted},
@@ -107,7 +108,8 @@ impl ImageGroup {
     /// Returns the loss before the step, a scalar.
     ///
     /// # Errors
-    /// Those of the methods; code `non-finite` if a term is not finite. The images are then as before.
+    /// Those of the methods; code `non-finite` if a term is not finite. What is learned is then as before; on a GPU,
+    /// which is not waited for, the error comes later.
     pub fn step(
         &mut self,
         context: &Context,
@@ -127,14 +129,15 @@ impl ImageGroup {
         let who = Some(objective.who());
         let (Value::Loss(loss) | Value::Gradients { loss, .. }) = &value;
         finite(objective.label(), who, context, loss)?;
-        let (loss, mut gradients) = match value {
+        let (loss, gradients) = match value {
             Value::Loss(loss) => {
                 let gradients = grad(&loss, &learned, Graph::Free)?;
                 (loss, gradients)
             }
             Value::Gradients { loss, gradients } => (loss, gradients),
         };
-        gradients = finite_gradients(objective.label(), who, context, gradients)?.each;
+        let Gradients { each: mut gradients, finite: mut kept } =
+            finite_gradients(objective.label(), who, context, gradients)?;
         context.recorder.metric(&format!("loss/{}", objective.label()), &loss);
         let mut total = loss.detach();
         if !regularizers.is_empty() {
@@ -152,13 +155,27 @@ impl ImageGroup {
                 context.recorder.metric(&format!("loss/{label}/weighted"), &weighted);
                 total = total.f_add(&weighted.detach())?;
                 let gradient = grad(&weighted, &[images], Graph::Free)?;
-                let gradient = finite_gradients(label, who, context, gradient)?.each;
+                let of_term = finite_gradients(label, who, context, gradient)?;
                 // Not in place: the plugin may hold on to what it returned.
-                gradients[0] = gradients[0].f_add(&gradient[0])?;
+                gradients[0] = gradients[0].f_add(&of_term.each[0])?;
+                if let (Some(all), Some(this)) = (&mut kept, of_term.finite) {
+                    *all = all.f_logical_and(&this)?;
+                }
             }
         }
         context.recorder.metric("loss/total", &total);
+        let Some(kept) = kept else {
+            self.apply(&gradients, rate)?;
+            self.lend(|synthetic| objective.after_step(context, synthetic, &lab))?;
+            return Ok(total);
+        };
+        // A GPU is not waited for: what has failed is put back there.
+        let learned = std::iter::once(&self.images)
+            .chain(self.soft_labels.as_ref().map(SoftLabels::values))
+            .chain(self.learnables.iter().map(|(_, value)| value));
+        let before = Before::of(learned)?;
         self.apply(&gradients, rate)?;
+        before.put_back_unless(&kept.f_logical_and(&total.isfinite())?)?;
         self.lend(|synthetic| objective.after_step(context, synthetic, &lab))?;
         Ok(total)
     }
