@@ -139,8 +139,18 @@ fn no_step_of_training_waits_for_the_gpu() {
     let augmented = "training.augment=[\"crop\"]";
     let of_epochs = |epochs: &str| waits(regularizers, &[augmented, epochs, "distill.objective=\"random\""]);
     assert_eq!(of_epochs("training.epochs=1"), of_epochs("training.epochs=4"));
-    let of_students = |epochs: &str| waits("", &["distill.objective=\"random\"", augmented, epochs]);
-    assert_eq!(of_students("student.epochs=1"), of_students("student.epochs=4"));
+    for labels in ["hard", "soft", "online", "stored"] {
+        let labels = format!("relabel.labels=\"{labels}\"");
+        let of_students = |epochs: &str| {
+            let mut waits = waits("", &["distill.objective=\"random\"", &labels, epochs]);
+            if labels.contains("stored") {
+                // Labels of each epoch are written to a file before.
+                waits.remove("a copy to the CPU");
+            }
+            waits
+        };
+        assert_eq!(of_students("student.epochs=1"), of_students("student.epochs=4"), "{labels}");
+    }
 }
 
 #[test]

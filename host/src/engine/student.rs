@@ -16,7 +16,7 @@ use crate::{
     recipe::Student,
     run::{Checkpoint, Observer, SoftLabels},
 };
-use guard_sdk::{Batch, Kind, Result, Space, Tensor};
+use guard_sdk::{Batch, Kind, Result, Space, Tensor, sent};
 
 /// What a student learns from.
 pub enum LabelSource<'a> {
@@ -101,7 +101,7 @@ impl StudentTrainer<'_> {
         let view = self.views.batch(epoch, context.iteration, positions)?;
         let logits = model.train_logits(&view.images, Space::Pixels)?;
         let student: &Student = self.views.student;
-        let target = self.target(&view, epoch, logits.kind())?;
+        let target = self.target(&view, positions, epoch, logits.kind())?;
         let terms = student_terms(student, &logits, &target)?;
         let mut total: Option<Tensor> = None;
         for (name, value, weight) in &terms {
@@ -127,7 +127,7 @@ impl StudentTrainer<'_> {
         descend(model, "loss/student", &loss, optimizer, rate, context)
     }
 
-    fn target(&self, view: &BatchView, epoch: u64, kind: Kind) -> Result<Target> {
+    fn target(&self, view: &BatchView, in_order: &[i64], epoch: u64, kind: Kind) -> Result<Target> {
         let BatchView { positions, images, mix } = view;
         let probabilities = |logits: Tensor| (logits / self.temperature).softmax(-1, None::<Kind>);
         let soft = match self.source {
@@ -137,8 +137,9 @@ impl StudentTrainer<'_> {
             }
             LabelSource::Online(teacher) => Some(probabilities(teacher.eval_logits(images)?)),
             LabelSource::Stored(labels) => {
-                let logits = labels.logits(epoch as i64, positions)?.f_to_device(images.device())?;
-                Some(probabilities(logits.f_to_kind(kind)?))
+                // They lie on the CPU.
+                let logits = labels.logits(epoch as i64, &Tensor::from_slice(in_order))?;
+                Some(probabilities(sent(&logits.f_to_kind(kind)?, images.device())?))
             }
         };
         let classes = match self.source {

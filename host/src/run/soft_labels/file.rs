@@ -2,7 +2,7 @@
 
 use super::{LabelPlan, Part};
 use crate::run::read::unreadable;
-use guard_sdk::{Device, Error, Result, Tensor};
+use guard_sdk::{Error, Result, Tensor};
 use std::{
     cell::RefCell,
     fs::File,
@@ -34,7 +34,7 @@ impl SoftLabels {
         Ok(Self { plan, path: path.to_path_buf(), open: RefCell::new(Open { file, present: None }) })
     }
 
-    /// Logits `[n,K]` in float32 of the images at `positions` int64 `[n]` in one epoch.
+    /// Logits `[n,K]` in float32 of the images at `positions` int64 `[n]` in one epoch, both on the CPU.
     ///
     /// # Errors
     /// If the file cannot be read.
@@ -45,9 +45,8 @@ impl SoftLabels {
             open.present = Some((epoch, tensors));
         }
         let Some((_, tensors)) = &open.present else { return Err(Error::new("no epoch was read")) };
-        let positions = positions.f_to_device(Device::Cpu)?;
         let rows: Vec<Tensor> =
-            tensors.iter().map(|tensor| tensor.f_index_select(0, &positions)).collect::<Result<_, _>>()?;
+            tensors.iter().map(|tensor| tensor.f_index_select(0, positions)).collect::<Result<_, _>>()?;
         self.plan.code.decode(&rows, self.plan.classes)
     }
 
