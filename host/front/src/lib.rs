@@ -42,6 +42,9 @@ pub fn main() -> ExitCode {
 }
 
 /// Prints data on stdout. A reader that has gone away is no failure.
+///
+/// # Errors
+/// If stdout cannot be written for another reason, e.g. a full disk.
 pub fn print(text: &str) -> io::Result<()> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {

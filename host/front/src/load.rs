@@ -59,22 +59,26 @@ fn open(file: &Path) -> Result<Host> {
     libtorch::share();
     // SAFETY: the host has the function in this form, which takes nothing.
     let entry: Result<Symbol<Host>, _> = unsafe { library.get(ENTRY.as_bytes()) };
-    let host = *entry.map_err(|error| unloadable(file, &error.to_string()))?;
+    let host = *entry.map_err(|error| {
+        Refusal::new("host", format!("`{}` is not this program's host ({error})", file.display()))
+            .help("install both parts of the host anew")
+    })?;
     // Never unloaded.
     std::mem::forget(library);
     Ok(host)
 }
 
 fn unloadable(file: &Path, why: &str) -> Refusal {
-    // Not the file itself, so one that it needs: libtorch, or what a libtorch brings along.
-    let missing = why.contains("cannot open shared object file") && !why.starts_with('/');
     if why.contains("undefined symbol") {
-        return Refusal::new("host", format!("the libtorch that the loader takes does not fit ({why})")).help(
-            format!("name the folder of a libtorch {TORCH_VERSION} with `--libtorch DIR`; is LD_LIBRARY_PATH right?"),
-        );
+        let message = format!("the libtorch that the loader takes does not fit ({why})");
+        return Refusal::new("host", message).help(format!(
+            "name the folder of a libtorch {TORCH_VERSION} with `--libtorch DIR`; is LD_LIBRARY_PATH right?"
+        ));
     }
-    if missing {
-        return Refusal::new("libtorch", format!("libtorch, or what it needs, was not found ({why})")).help(format!(
+    // Not the file itself, so one that it needs: libtorch, or what a libtorch brings along.
+    if why.contains("cannot open shared object file") && !why.starts_with('/') {
+        let message = format!("libtorch, or what it needs, was not found ({why})");
+        return Refusal::new("libtorch", message).help(format!(
             "name the folder of a libtorch {TORCH_VERSION} with `--libtorch DIR` or in LIBTORCH, e.g. `torch` in the \
              `site-packages` of a Python that has torch {TORCH_VERSION}"
         ));
