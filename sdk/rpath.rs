@@ -9,14 +9,14 @@ use std::{env, fs, path::Path};
 pub fn main() {
     println!("cargo:rerun-if-env-changed=LIBTORCH");
     let Some(libtorch) = env::var_os("LIBTORCH") else {
-        println!("cargo:error=LIBTORCH is not set; run `cargo xtask setup` in the checkout of guard-host");
+        println!("cargo::error=LIBTORCH is not set; run `cargo xtask setup` in the checkout of guard-host");
         return;
     };
     let lib = Path::new(&libtorch).join("lib");
     match fs::canonicalize(&lib) {
         Ok(lib) => println!("cargo:rustc-link-arg=-Wl,-rpath,$ORIGIN/../lib:{}", lib.display()),
         Err(error) => {
-            println!("cargo:error=no libtorch at `{}` ({error}); run `cargo xtask setup`", lib.display())
+            println!("cargo::error=no libtorch at `{}` ({error}); run `cargo xtask setup`", lib.display())
         }
     }
 }

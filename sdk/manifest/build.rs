@@ -12,7 +12,7 @@ fn main() {
                 .filter(|text| text.contains("define TORCH_VERSION_MAJOR"))
         });
     let Some(header) = header else {
-        println!("cargo:error=no version header in `{}`; run `cargo xtask setup`", include.display());
+        println!("cargo::error=no version header in `{}`; run `cargo xtask setup`", include.display());
         return;
     };
     let number = |name: &str| {

@@ -12,6 +12,7 @@ torch=$(cd "${LIBTORCH:-$here/../../.libtorch/torch}" && pwd -P)
 mkdir -p "$1"
 done=$(cd "$1" && pwd)/site
 site=$done.$$
+trap 'rm -rf "$site"' EXIT
 mkdir -p "$site/torch/lib"
 # libtorch finds NVIDIA's libraries by a path from itself.
 if [ -d "$torch/../nvidia" ]; then ln -s "$(cd "$torch/../nvidia" && pwd)" "$site/nvidia"; fi

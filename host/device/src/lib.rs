@@ -1,8 +1,7 @@
 //! The device that the host computes on, and how it computes there.
 //!
 //! The host is linked with libtorch's CPU part alone, so that it starts everywhere. [`open_cuda`] opens the CUDA part beside
-//! it at run time; `driver.cpp` asks NVIDIA's driver first, so that what is missing is told in a line. With `host/kernels`,
-//! the only unsafe code of the host's side.
+//! it at run time; `driver.cpp` asks NVIDIA's driver first, so that what is missing is told in a line.
 
 mod autocast;
 mod cuda;

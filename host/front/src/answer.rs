@@ -65,6 +65,9 @@ pub(crate) fn answer() -> Option<String> {
     listing.add_installed(&locator);
     Some(match format {
         Format::Json => format!("{:#}\n", listing.json()),
-        Format::Human => listing.text(&locator),
+        Format::Human => {
+            listing.tell_if_empty(&locator);
+            listing.text()
+        }
     })
 }

@@ -37,13 +37,17 @@ impl Listing {
         self.found.iter().map(|(path, _)| path.as_path())
     }
 
-    /// For people; if there are none, stderr says where they were looked for.
-    pub fn text(&self, locator: &Locator) -> String {
+    /// Says on stderr where plugins were looked for, if there are none.
+    pub fn tell_if_empty(&self, locator: &Locator) {
         if self.found.is_empty() {
             let folders: Vec<_> =
                 locator.directories().iter().map(|folder| folder.display().to_string()).collect();
             eprintln!("no plugins in {}", folders.join(", "));
         }
+    }
+
+    /// For people.
+    pub fn text(&self) -> String {
         let mut text = String::new();
         for (path, Inspection { manifest, .. }) in &self.found {
             let _ = writeln!(text, "{} {} (libtorch {})", manifest.id, manifest.version, manifest.torch);

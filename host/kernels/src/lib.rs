@@ -1,5 +1,4 @@
-//! Layers that libtorch computes slowly on CPUs, in C++: `pooling.cpp`, `convolution.cpp`, `statistics.cpp`. With
-//! `host/device` the only unsafe code of the host's side; the host itself forbids it.
+//! Layers that libtorch computes slowly on CPUs, in C++: `pooling.cpp`, `convolution.cpp`, `statistics.cpp`.
 //!
 //! Each function gives what the operations of libtorch that it names give, but for rounding, and can be differentiated any
 //! number of times.

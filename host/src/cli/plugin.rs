@@ -25,7 +25,8 @@ pub(super) fn list(session: Session) -> Result<(), Failure> {
     if session.format == Format::Json {
         return print_json(&listing.json());
     }
-    print(&listing.text(locator))
+    listing.tell_if_empty(locator);
+    print(&listing.text())
 }
 
 /// Loads one plugin and tells what it offers.

@@ -164,18 +164,15 @@ impl ImageGroup {
             }
         }
         context.recorder.metric("loss/total", &total);
-        let Some(kept) = kept else {
-            self.apply(&gradients, rate)?;
-            self.lend(|synthetic| objective.after_step(context, synthetic, &lab))?;
-            return Ok(total);
-        };
         // A GPU is not waited for: what has failed is put back there.
         let learned = std::iter::once(&self.images)
             .chain(self.soft_labels.as_ref().map(SoftLabels::values))
             .chain(self.learnables.iter().map(|(_, value)| value));
-        let before = Before::of(learned)?;
+        let before = Before::of(learned.filter(|_| kept.is_some()))?;
         self.apply(&gradients, rate)?;
-        before.put_back_unless(&kept.f_logical_and(&total.isfinite())?)?;
+        if let Some(kept) = kept {
+            before.put_back_unless(&kept.f_logical_and(&total.isfinite())?)?;
+        }
         self.lend(|synthetic| objective.after_step(context, synthetic, &lab))?;
         Ok(total)
     }
